@@ -1,0 +1,79 @@
+# The verbs. Each sets up what it needs: uv in .uv/, packages in .venv/. All that is installed is named in requirements.lock and verified by its hash there.
+# Needs python3 (3.11 or newer) with pip, and make. Parameters: PYTHON=…, ARGS="…" for serve, test and bench, EXTRAS=postgres for serve, UPGRADE=1 for lock.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := .uv/bin/uv
+BIN := .venv/bin
+INTO := --python $(BIN)/python
+
+# nginx lives in sbin, which is not on every user's path.
+export PATH := $(PATH):/usr/sbin:/sbin
+export UV_PYTHON_DOWNLOADS := never
+ifeq ($(HOME),)
+export UV_CACHE_DIR ?= $(CURDIR)/.uv/cache
+endif
+
+# What the tests run besides Python: command:package, as Debian names them.
+TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs
+
+.PHONY: serve test tools check bench lock clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+serve: .venv/run.stamp $(if $(EXTRAS),.venv/run.$(subst $() ,+,$(EXTRAS)).stamp)
+	$(BIN)/mediacdn serve $(ARGS)
+
+test: tools .venv/dev.stamp
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_docs.py
+
+bench: TOOLS += wrk:wrk
+bench: tools .venv/dev.stamp
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# As root the missing ones are installed; otherwise the line to run is printed. Nothing is tested less for want of a tool.
+tools:
+	@missing=; \
+	for each in $(TOOLS); do command -v $${each%%:*} >/dev/null || missing="$$missing $${each#*:}"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "The tests need more tools; as root: apt-get install -y --no-install-recommends$$missing" >&2; exit 1; fi; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing
+
+lock: | $(UV)
+	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --all-extras --group dev --group load $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .uv .venv .test dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip refuses to touch Debian's own packages; a folder of our own is nobody's.
+$(UV):
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	|| { echo "Python 3.11 or newer with pip is missing; as root: apt-get install -y python3 python3-pip" >&2; exit 1; }
+	@mkdir -p .uv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .uv/uv.txt
+	$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action=ignore --require-hashes --target .uv -r .uv/uv.txt
+
+.venv/bin/python: | $(UV)
+	$(UV) venv -q --allow-existing --python $(PYTHON) .venv
+
+# Only what serving needs, each package at the version and hash of the lock.
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/python
+	$(UV) pip install -q --compile-bytecode $(INTO) --require-hashes -r pyproject.toml -c requirements.lock
+	$(UV) pip install -q $(INTO) --no-deps -b requirements.lock -e .
+	@touch $@
+
+# The same with extras, such as EXTRAS=postgres.
+.venv/run.%.stamp: requirements.lock pyproject.toml .venv/run.stamp
+	$(UV) pip install -q --compile-bytecode $(INTO) --require-hashes -r pyproject.toml $(addprefix --extra ,$(EXTRAS)) -c requirements.lock
+	@touch $@
+
+.venv/dev.stamp: requirements.lock pyproject.toml | .venv/bin/python
+	$(UV) pip sync -q --compile-bytecode $(INTO) --require-hashes requirements.lock
+	$(UV) pip install -q $(INTO) --no-deps -b requirements.lock -e .
+	@touch .venv/run.stamp $@

@@ -1,0 +1,302 @@
+"""The composition root: from a configuration to a running application. The only file that knows plugins; it opens drivers in order in its lifespan."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import structlog
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from mediacdn.access import Access
+from mediacdn.catalog.card import CardCache
+from mediacdn.catalog.database import Catalog, open_catalog
+from mediacdn.config import Config, decode_driver
+from mediacdn.core import MediaCore
+from mediacdn.delivery import Delivery
+from mediacdn.edge.files import OpenFiles
+from mediacdn.errors import MediaError, NotFound
+from mediacdn.hookspecs import Kit
+from mediacdn.ingest import Ingest
+from mediacdn.interfaces import Authenticator, Authorizer, Counters, Storage
+from mediacdn.keyring import open_keyring
+from mediacdn.lifecycle import Lifecycle
+from mediacdn.limits import MemoryCounters
+from mediacdn.model import Event
+from mediacdn.plugins import Plugins
+from mediacdn.routes.admin import admin_routes
+from mediacdn.routes.callers import Callers
+from mediacdn.routes.contract import SCHEMES, ClosedStructs
+from mediacdn.routes.front import Front
+from mediacdn.routes.links import Signer, link_routes
+from mediacdn.routes.media import Reads, Uploads, media_routes
+from mediacdn.routes.operations import operation_routes
+from mediacdn.routes.problem import known_methods, on_error
+from mediacdn.routes.records import Records, record_routes
+from mediacdn.routes.schema_page import SchemaPage
+from mediacdn.routes.sending import Senders
+from mediacdn.routes.views import Addresses
+from mediacdn.storage.digests import Digests
+from mediacdn.storage.metrics import StorageMetrics
+from mediacdn.storage.retry import Retrying
+from mediacdn.storage.verify import Verifying
+from mediacdn.ulids import Ulids
+from mediacdn.worker import Chore, work
+
+HEARTBEAT = 15.0
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+log = structlog.get_logger("mediacdn")
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Opened(Struct, frozen=True):
+    """The drivers of this process, opened."""
+
+    catalog: Catalog
+    storages: dict[str, Storage]
+    authenticators: list[Authenticator]
+    authorizer: Authorizer | None
+    counters: Counters
+    digests: Digests
+
+
+@asynccontextmanager
+async def open_drivers(
+    config: Config, plugins: Plugins, registry: CollectorRegistry, *, storage_only: bool = False
+) -> AsyncIterator[Opened]:
+    """Open catalog, storages and (unless `storage_only`) who-may drivers in order; close them in reverse. Raises: StartupError, Unavailable."""
+    data = Path(config.server.data)
+    clock = SystemClock()
+
+    def kit(name: str) -> Kit:
+        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.{name}"), registry, clock)
+
+    async with AsyncExitStack() as stack:
+        catalog = await stack.enter_async_context(open_catalog(config.database, data, clock))
+        metrics = StorageMetrics(registry)
+        digests = Digests()
+        storages: dict[str, Storage] = {}
+        for name, table in config.storage.items():
+            driver = plugins.driver("storage", table.get("driver", "local"))
+            own = {key: value for key, value in table.items() if key != "driver"}
+            opened = await stack.enter_async_context(
+                driver.open(decode_driver(driver.config, own, f"storage.{name}"), kit(f"storage.{name}"))
+            )
+            storages[name] = metrics.around(Retrying(Verifying(opened, digests.get)), name)
+        names = () if storage_only else config.auth.authenticators
+        authenticators: list[Authenticator] = [
+            await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
+        ]
+        authorizer: Authorizer | None = None
+        if config.auth.authorizer is not None and not storage_only:
+            name = config.auth.authorizer
+            authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
+        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests)
+
+
+def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
+    driver = plugins.driver(seam, name)
+    table = dict(config.auth.drivers.get(name, {}))
+    shared = {"scope_claim": config.auth.scope_claim, "scope_map": config.auth.scope_map, "default_scopes": config.auth.default_scopes}
+    for key, value in shared.items():
+        if key in driver.config.__struct_fields__:
+            table.setdefault(key, value)
+    return driver.open(decode_driver(driver.config, table, f"auth.{name}"), kit)
+
+
+def create_app(config: Config, *, plugins: Plugins | None = None, registry: CollectorRegistry | None = None) -> Litestar:
+    """Build the application of one configuration. It needs a migrated catalog; drivers open when its lifespan starts."""
+    loaded = plugins or Plugins.load(config.plugins)
+    metrics = registry or _registry()
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        try:
+            async with open_drivers(config, loaded, metrics) as opened, _rooms(app, config, loaded, metrics, opened):
+                yield
+        except MediaError as error:
+            app.state.failure = error  # whoever started the server says it in a sentence
+            raise
+
+    app = Litestar(
+        [],
+        path=config.server.base_path or None,
+        lifespan=[lifespan],
+        exception_handlers={Exception: on_error},
+        openapi_config=OpenAPIConfig(
+            title="mediacdn",
+            version=version("mediacdn"),
+            path="/schema",
+            render_plugins=[SchemaPage()],
+            description="A self-hosted media CDN.",
+            components=SCHEMES,
+            use_handler_docstrings=True,
+        ),
+        plugins=[ClosedStructs()],
+        request_max_body_size=2 * 1024 * 1024,
+        logging_config=None,
+        debug=False,
+    )
+    app.state.draining = False
+    app.state.failure = None
+    app.asgi_handler = Front(app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app))
+    return app
+
+
+@asynccontextmanager
+async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: CollectorRegistry, opened: Opened) -> AsyncIterator[None]:
+    """Put the journeys together over the opened drivers and register their routes."""
+    clock = SystemClock()
+    ring = open_keyring(config.signing, Path(config.server.data))
+    hearing = ThreadPoolExecutor(1, "events")
+
+    def emit(event: Event) -> None:
+        hearing.submit(plugins.emit, event)
+
+    cards = CardCache(opened.catalog.media.card, config.edge.cards)
+    files = OpenFiles(config.edge.open_files)
+    access = Access(config.auth, config.lifecycle, opened.authorizer)
+    callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
+    addresses = Addresses(config.server.public_url, config.server.base_path)
+    senders = Senders(opened.storages, opened.digests, files)
+    delivery = Delivery(access, config.edge, config.cors.resource_policy)
+    lifecycle = Lifecycle(catalog=opened.catalog, cards=cards, files=files, storages=opened.storages, clock=clock, emit=emit)
+    ingest = Ingest(
+        catalog=opened.catalog,
+        storages=opened.storages,
+        routing=config.routing,
+        limits=config.limits,
+        default_lifetime=config.lifecycle.default_expires_in,
+        access=access,
+        counters=opened.counters,
+        clock=clock,
+        new_id=Ulids(),
+        emit=emit,
+    )
+    records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
+    signer = Signer(ring=ring, config=config.signing, addresses=addresses, clock=clock)
+    reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, clock=clock)
+    uploads = Uploads(
+        ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
+    )
+    default = config.storage.get("default") or next(iter(config.storage.values()))
+    core = MediaCore(
+        callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
+    )
+    for handler in [
+        *media_routes(reads, uploads),
+        *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
+        *link_routes(records, signer, access),
+        *admin_routes(
+            records, access=access, lifecycle=lifecycle, clock=clock, routing=config.routing, private_read=config.auth.private_read
+        ),
+        *operation_routes(
+            config=config,
+            access=access,
+            callers=callers,
+            ingest=ingest,
+            addresses=addresses,
+            registry=registry,
+            checks=_checks(opened, config.auth.authenticators),
+            draining=lambda: bool(app.state.draining),
+            storage_mode=default.get("driver", "local"),
+            region=default.get("region"),
+        ),
+        *plugins.routes(core),
+    ]:
+        app.register(handler)
+    described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
+    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat)}))
+    try:
+        yield
+    finally:
+        beat.cancel()
+        await described
+        with suppress(asyncio.CancelledError):
+            await beat
+        ingest.close()
+        hearing.shutdown(wait=True, cancel_futures=True)
+
+
+def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What readiness asks: the catalog, each storage, and each authenticator that can tell."""
+    checks: dict[str, Callable[[], Awaitable[None]]] = {"catalog": opened.catalog.check}
+    for name, storage in opened.storages.items():
+        checks[f"storage.{name}"] = _storage_check(storage)
+    for name, each in zip(names, opened.authenticators, strict=True):
+        check = getattr(each, "check", None)
+        if check is not None:
+            checks[f"auth.{name}"] = check
+    return checks
+
+
+def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        with suppress(NotFound):  # the honest answer of a storage that works
+            await storage.head("readiness/probe")
+
+    return check
+
+
+async def run_worker(config: Config, *, plugins: Plugins | None = None, registry: CollectorRegistry | None = None) -> None:
+    """The worker process: sweep what crashes left, forget old idempotency keys, until cancelled."""
+    loaded = plugins or Plugins.load(config.plugins)
+    async with open_drivers(config, loaded, registry or CollectorRegistry(), storage_only=True) as opened:
+        await work(chores(config, opened))
+
+
+def chores(config: Config, opened: Opened) -> Mapping[str, Chore]:
+    """What comes round in a worker."""
+    clock = SystemClock()
+    lifecycle = sweeper(opened)
+
+    async def sweep() -> None:
+        swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
+        if swept:
+            log.info("swept", objects=len(swept))
+
+    async def retire() -> None:
+        retired = await lifecycle.retire()
+        if retired:
+            log.info("retired", media=retired)
+
+    async def forget() -> None:
+        await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
+
+    every = config.lifecycle.sweep_every
+    return {"sweep": Chore(every, sweep), "retire": Chore(every, retire), "idempotency": Chore(600.0, forget)}
+
+
+def sweeper(opened: Opened) -> Lifecycle:
+    """A Lifecycle for processes that serve nobody: no cards to forget, no files open."""
+    return Lifecycle(
+        catalog=opened.catalog,
+        cards=CardCache(opened.catalog.media.card, 1),
+        files=OpenFiles(1),
+        storages=opened.storages,
+        clock=SystemClock(),
+        emit=lambda event: None,
+    )
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry

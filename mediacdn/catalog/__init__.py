@@ -1,0 +1,1 @@
+"""Records: tables, migrations and one file of queries per noun."""

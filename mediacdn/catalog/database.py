@@ -1,0 +1,53 @@
+"""The catalog as its users hold it: one object a noun over one database, opened for the life of the process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.engine import create_engine
+from mediacdn.catalog.idempotency import IdempotencyRows
+from mediacdn.catalog.media import MediaRows
+from mediacdn.catalog.migrate import pending
+from mediacdn.catalog.objects import ObjectRows
+from mediacdn.catalog.refusals import RefusalRows
+from mediacdn.catalog.transactions import Transactions
+from mediacdn.config import Database
+from mediacdn.errors import StartupError
+from mediacdn.interfaces import Clock
+
+
+class Catalog:
+    """Every record of this installation. All methods of its parts raise CatalogUnavailable within the configured timeout when the database is out."""
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self.dialect = transactions.dialect
+        self.media = MediaRows(transactions, clock)
+        self.objects = ObjectRows(transactions, clock)
+        self.idempotency = IdempotencyRows(transactions, clock)
+        self.refusals = RefusalRows(transactions, clock)
+
+    async def check(self) -> None:
+        """Prove that the database answers. Raises: CatalogUnavailable."""
+
+        async def ask(connection: AsyncConnection) -> None:
+            await connection.execute(text("SELECT 1"))
+
+        await self._transactions.read(ask)
+
+
+@asynccontextmanager
+async def open_catalog(config: Database, data: Path, clock: Clock) -> AsyncIterator[Catalog]:
+    """Open the catalog until the context is left. Raises: CatalogUnavailable, ConfigError; StartupError when migrations are pending."""
+    if await pending(config, data):
+        raise StartupError("The catalog's tables are not up to date; run: mediacdn migrate")
+    engine = create_engine(config, data)
+    transactions = Transactions(engine, pool_size=config.pool_size, timeout=config.timeout)
+    try:
+        yield Catalog(transactions, clock)
+    finally:
+        await transactions.close()
+        await engine.dispose()

@@ -1,0 +1,26 @@
+"""Who holds a deduplication key: the unique index lets one row have it, and here a row that may no longer be matched loses it."""
+
+from datetime import datetime
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.rows import COLUMNS, media_of
+from mediacdn.catalog.tables import media
+from mediacdn.model import Media, State, Status
+
+UNMATCHED = (Status.FAILED.value, Status.CANCELLED.value, Status.REGISTERED.value, Status.FETCHING.value)
+"""What an upload is never a duplicate of: rows without their bytes, or whose processing came to nothing."""
+
+
+async def free_key(connection: AsyncConnection, key: str, now: datetime) -> None:
+    """Take the key from a holder that has expired or failed meanwhile, or that is withheld: its record is not for another uploader to see."""
+    over = or_(media.c.expires_at <= now, media.c.status.in_(UNMATCHED), media.c.state == State.QUARANTINED.value)
+    await connection.execute(update(media).where(media.c.dedupe_key == key, over).values(dedupe_key=None))
+
+
+async def holder(connection: AsyncConnection, key: str, now: datetime) -> Media | None:
+    """Find the media that an upload with this key is a duplicate of."""
+    await free_key(connection, key, now)
+    row = (await connection.execute(select(*COLUMNS).where(media.c.dedupe_key == key))).one_or_none()
+    return None if row is None else media_of(row)

@@ -1,0 +1,172 @@
+"""Media: reading, listing, changing, withholding and deleting their rows. A row is made by the object's commit."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import bindparam, case, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.dedupe import free_key
+from mediacdn.catalog.locks import lock_digest
+from mediacdn.catalog.owners import credit, used
+from mediacdn.catalog.pages import Filters, page
+from mediacdn.catalog.quarantine import lift, withhold
+from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
+from mediacdn.catalog.tables import media, objects
+from mediacdn.catalog.transactions import Transactions
+from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed
+from mediacdn.interfaces import Clock
+from mediacdn.model import Card, Media, State
+
+CHANGEABLE = frozenset({"title", "tags", "public", "expires_at", "metadata"})
+
+BY_ID = select(*COLUMNS).where(media.c.id == bindparam("id"))
+CARD_BY_ID = select(*CARD_COLUMNS).where(media.c.id == bindparam("id"))
+
+GONE = State.DELETED.value
+
+
+class MediaRows:
+    """Media by id. A deleted one keeps its row as a tombstone."""
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._card_words = transactions.in_words(CARD_BY_ID)
+
+    async def get(self, id: str) -> Media | None:
+        """Read a media, whatever its state; None for an id that never was."""
+
+        async def work(connection: AsyncConnection) -> Media | None:
+            row = (await connection.execute(BY_ID, {"id": id})).one_or_none()
+            return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def card(self, id: str) -> Card | None:
+        """Read what delivery needs of a media, whatever its state."""
+        row = await self._transactions.point(self._card_words, id)
+        return None if row is None else card_of(row)
+
+    async def page(
+        self,
+        *,
+        limit: int,
+        after: str | None = None,
+        owner: str | None = None,
+        tag: str | None = None,
+        media_type: str | None = None,
+        status: str | None = None,
+        created_after: datetime | None = None,
+        visible_to: str | None = None,
+        include_hidden: bool = False,
+    ) -> tuple[list[Media], str | None]:
+        """List media, newest id first, of ids below `after`; with the cursor of the next page, None at the end.
+
+        `media_type` is exact or a range such as image/*; `visible_to` keeps what is public or that owner's own. Deleted media are never listed;
+        quarantined and expired ones with `include_hidden`. A page costs the same at any depth and any number of rows.
+        """
+        filters = Filters(owner, tag, media_type, status, created_after, visible_to, include_hidden)
+        return await self._transactions.read(lambda connection: page(connection, filters, limit=limit, after=after, now=self._clock.now()))
+
+    async def change(self, id: str, changes: Mapping[str, Any], *, dedupe_key: str | None, version: int | None) -> Media:
+        """Change title, tags, public, expires_at or metadata; `dedupe_key` is the key of the media as it will be, `version` the one that the caller saw.
+
+        Making a public media private kills its links and every copy. Raises: NotFound, PreconditionFailed (another version),
+        DuplicateExists (another media has the key), InvalidParameter.
+        """
+        if unknown := changes.keys() - CHANGEABLE:
+            raise InvalidParameter(f"{min(unknown)} cannot be changed")
+
+        async def work(connection: AsyncConnection) -> Media:
+            now = self._clock.now()
+            row = (
+                await connection.execute(select(*COLUMNS).where(media.c.id == id, media.c.state != GONE).with_for_update())
+            ).one_or_none()
+            if row is None:
+                raise NotFound()
+            before = media_of(row)
+            if version is not None and version != before.version:
+                raise PreconditionFailed("The record was changed since it was read")
+            values = {**changes, "updated_at": now, "version": before.version + 1}
+            if "tags" in changes:
+                values["tags"] = tuple(dict.fromkeys(changes["tags"]))
+                await erase_tags(connection, id)
+                await write_tags(connection, id, values["tags"])
+            if before.public and not changes.get("public", True):
+                values.update(links_valid_from=max(before.links_valid_from, int(now.timestamp()) + 1), generation=before.generation + 1)
+            if dedupe_key is not None:
+                await free_key(connection, dedupe_key, now)
+            await connection.execute(update(media).where(media.c.id == id).values(**values, dedupe_key=dedupe_key))
+            return replace(before, **values)
+
+        return await self._transactions.write(work, clash=DuplicateExists)
+
+    async def delete(self, id: str) -> Media | None:
+        """Leave a tombstone and let go of the object, whose state becomes `deleting` with its last media; None when there is nothing to delete."""
+
+        async def work(connection: AsyncConnection) -> Media | None:
+            here = (media.c.id == id) & (media.c.state != GONE)
+            digest = (await connection.execute(select(media.c.digest).where(here))).scalar_one_or_none()
+            if digest is None:
+                return None
+            await lock_digest(connection, digest)
+            values = {"state": GONE, "dedupe_key": None, "updated_at": self._clock.now(), "version": media.c.version + 1}
+            row = (await connection.execute(update(media).where(here).values(values).returning(*COLUMNS))).one_or_none()
+            if row is None:
+                return None
+            gone = media_of(row)
+            await erase_tags(connection, id)
+            await credit(connection, gone.owner, gone.size)
+            last = {"state": case((objects.c.refcount <= 1, "deleting"), else_=objects.c.state), "refcount": objects.c.refcount - 1}
+            mine = (objects.c.storage == gone.storage) & (objects.c.key == gone.storage_key) & (objects.c.state == "live")
+            await connection.execute(update(objects).where(mine).values(last))
+            return gone
+
+        return await self._transactions.write(work)
+
+    async def expired(self, limit: int = 100) -> list[str]:
+        """Name up to `limit` media whose time has passed and whose rows are still here, the longest expired first."""
+        over = media.c.expires_at <= self._clock.now()
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            statement = select(media.c.id).where(media.c.state != GONE, over).order_by(media.c.expires_at).limit(limit)
+            return list(await connection.scalars(statement))
+
+        return await self._transactions.read(work)
+
+    async def quarantine(self, id: str, *, scope: str, reason: str | None) -> list[str]:
+        """Withhold a media and what was derived from it; with scope "digest" also its twins, what was derived from them, and later uploads.
+
+        Tells the ids whose cards are no longer true. Raises: NotFound, InvalidParameter.
+        """
+        if scope not in {"media", "digest"}:
+            raise InvalidParameter('scope is "media" or "digest"')
+        insert = self._transactions.insert
+        return await self._transactions.write(
+            lambda connection: withhold(connection, insert, id, scope=scope, reason=reason, now=self._clock.now())
+        )
+
+    async def release(self, id: str) -> list[str]:
+        """Lift a quarantine from all that it withheld, and from the digest; tells the ids. Raises: NotFound."""
+        return await self._transactions.write(lambda connection: lift(connection, id, now=self._clock.now()))
+
+    async def revoke(self, id: str, at: int) -> Media:
+        """Kill every link issued before `at` (unix seconds); an earlier moment than one already set changes nothing. Raises: NotFound."""
+        valid_from = case((media.c.links_valid_from < at, at), else_=media.c.links_valid_from)
+        values = {"links_valid_from": valid_from, "updated_at": self._clock.now(), "version": media.c.version + 1}
+
+        async def work(connection: AsyncConnection) -> Media:
+            statement = update(media).where(media.c.id == id, media.c.state != GONE).values(values).returning(*COLUMNS)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                raise NotFound()
+            return media_of(row)
+
+        return await self._transactions.write(work)
+
+    async def usage(self, owner: str) -> tuple[int, int]:
+        """Tell an owner's bytes and number of media, deleted ones left out."""
+        return await self._transactions.read(lambda connection: used(connection, owner))

@@ -1,0 +1,166 @@
+"""Objects: which bytes stand at which key, shared by how many media, and how an upload becomes a media in one transaction.
+
+An object is `writing` from before its first byte, `live` from the transaction that inserts its first media, and `deleting` from the one
+that took its last: bytes are only removed when their row says so, so an upload racing with that stores its own anew.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.dedupe import holder
+from mediacdn.catalog.locks import lock_digest
+from mediacdn.catalog.owners import charge, used
+from mediacdn.catalog.rows import write_media
+from mediacdn.catalog.tables import objects, refusals
+from mediacdn.catalog.transactions import Transactions
+from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
+from mediacdn.interfaces import Clock
+from mediacdn.model import Media
+
+
+class Settled(Struct, frozen=True):
+    """What became of an upload.
+
+    "new": its own bytes are, or are to be, the media's. "shared": the media stands and points to bytes that were there. "duplicate": `media` was there.
+    """
+
+    kind: str
+    media: Media
+
+
+def _at(storage: str, key: str, state: str) -> ColumnElement[bool]:
+    return and_(objects.c.storage == storage, objects.c.key == key, objects.c.state == state)
+
+
+class ObjectRows:
+    """Objects by storage and key. Sizes are bytes, digests lower-case hexadecimal SHA-256."""
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    async def intend(self, storage: str, key: str) -> None:
+        """Say that bytes are about to be written at a key that was never used; until `commit` they belong to the sweeper once nobody touches them."""
+        row = {"storage": storage, "key": key, "size": 0, "refcount": 0, "state": "writing", "touched_at": self._clock.now(), "etag": ""}
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(insert(objects).values(row))
+
+        await self._transactions.write(work)
+
+    async def touch(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Say that these (storage, key) are still being written."""
+        if not keys:
+            return
+        named = tuple_(objects.c.storage, objects.c.key).in_(keys)
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(update(objects).where(named, objects.c.state == "writing").values(touched_at=self._clock.now()))
+
+        await self._transactions.write(work)
+
+    async def settle(self, media: Media, *, dedupe_key: str | None, quota: int) -> Settled:
+        """Spare the bytes of an upload whose digest is known, where that is possible; `media` names the key that was intended.
+
+        "duplicate" and "shared" are final and the intent is gone; "new" has written nothing and asks for the bytes and `commit`.
+        `quota` is the owner's bytes, 0 for none. Raises: ContentRefused, QuotaExceeded (the intent stays), CatalogUnavailable.
+        """
+
+        async def work(connection: AsyncConnection) -> Settled:
+            settled = await self._without_bytes(connection, media, dedupe_key, quota)
+            if settled is not None:
+                await connection.execute(delete(objects).where(_at(media.storage, media.storage_key, "writing")))
+                return settled
+            if quota and (await used(connection, media.owner))[0] + media.size > quota:
+                raise QuotaExceeded()
+            return Settled("new", media)
+
+        return await self._transactions.write(work)
+
+    async def commit(self, media: Media, *, dedupe_key: str | None, quota: int, etag: str) -> Settled:
+        """Record a media whose bytes are durable at its key; `etag` is the storage's mark of them.
+
+        "duplicate" and "shared" tell of a twin that was quicker: the bytes at the intended key are then to be deleted, and forgotten.
+        Raises: ContentRefused, QuotaExceeded (the intent stays, to be abandoned), CatalogUnavailable, also when the sweeper took the intent away.
+        """
+        media = replace(media, storage_etag=etag)
+        intent = _at(media.storage, media.storage_key, "writing")
+
+        async def work(connection: AsyncConnection) -> Settled:
+            settled = await self._without_bytes(connection, media, dedupe_key, quota)
+            if settled is not None:
+                await connection.execute(update(objects).where(intent).values(state="deleting"))
+                return settled
+            live = {
+                "state": "live",
+                "digest": media.digest,
+                "size": media.size,
+                "refcount": 1,
+                "etag": etag,
+                "touched_at": self._clock.now(),
+            }
+            if (await connection.execute(update(objects).where(intent).values(live))).rowcount != 1:
+                raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
+            await charge(connection, self._transactions.insert, media.owner, media.size, quota)
+            await write_media(connection, media, dedupe_key)
+            return Settled("new", media)
+
+        return await self._transactions.write(work)
+
+    async def _without_bytes(self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int) -> Settled | None:
+        """Answer with what is already there: the media itself, or its bytes under another media."""
+        await lock_digest(connection, media.digest)
+        if (await connection.execute(select(refusals.c.digest).where(refusals.c.digest == media.digest))).first() is not None:
+            raise ContentRefused()
+        if dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:
+            return Settled("duplicate", existing)
+        same = and_(objects.c.storage == media.storage, objects.c.digest == media.digest, objects.c.state == "live")
+        take = update(objects).where(same).values(refcount=objects.c.refcount + 1).returning(objects.c.key, objects.c.etag)
+        if (row := (await connection.execute(take)).one_or_none()) is None:
+            return None
+        shared = replace(media, storage_key=row.key, storage_etag=row.etag)
+        await charge(connection, self._transactions.insert, shared.owner, shared.size, quota)
+        await write_media(connection, shared, dedupe_key)
+        return Settled("shared", shared)
+
+    async def abandon(self, storage: str, key: str) -> bool:
+        """Give up an intended key. True: its bytes are the caller's to delete; False: they are a media's by now, or were given up and forgotten."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            await connection.execute(update(objects).where(_at(storage, key, "writing")).values(state="deleting"))
+            return (await connection.execute(select(objects.c.key).where(_at(storage, key, "deleting")))).first() is not None
+
+        return await self._transactions.write(work)
+
+    async def forget(self, storage: str, key: str) -> None:
+        """Drop the row of an object whose bytes are gone; idempotent."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(objects).where(_at(storage, key, "deleting")))
+
+        await self._transactions.write(work)
+
+    async def leftovers(self, older_than: datetime, limit: int = 100, *, dry_run: bool = False) -> list[tuple[str, str]]:
+        """Name up to `limit` (storage, key) whose bytes are to be deleted: those given up, and those intended but untouched since `older_than`.
+
+        The latter are thereby given up, unless this is a `dry_run`.
+        """
+        stale = and_(objects.c.state == "writing", objects.c.touched_at < older_than)
+        some = select(objects.c.storage, objects.c.key).order_by(objects.c.touched_at).limit(limit)
+        # The update tests the state once more by itself: an upload that commits meanwhile keeps its bytes.
+        give_up = update(objects).where(stale, tuple_(objects.c.storage, objects.c.key).in_(some.where(stale))).values(state="deleting")
+
+        async def look(connection: AsyncConnection) -> list[tuple[str, str]]:
+            due = some.where(or_(objects.c.state == "deleting", stale) if dry_run else objects.c.state == "deleting")
+            return [(storage, key) for storage, key in await connection.execute(due)]
+
+        async def work(connection: AsyncConnection) -> list[tuple[str, str]]:
+            await connection.execute(give_up)
+            return await look(connection)
+
+        return await (self._transactions.read(look) if dry_run else self._transactions.write(work))

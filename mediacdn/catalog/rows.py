@@ -1,0 +1,67 @@
+"""A media's row, read into the model's Structs and written from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.tables import media, media_tags, moment_of
+from mediacdn.model import Card, Media, State, Status
+
+FIELDS = Media.__struct_fields__
+COLUMNS = [media.c[name] for name in FIELDS]
+
+CARD_FIELDS = tuple({"key": "storage_key", "modified": "created_at"}.get(name, name) for name in Card.__struct_fields__)
+CARD_COLUMNS = [media.c[name] for name in CARD_FIELDS]
+
+
+def media_of(row: Row[Any]) -> Media:
+    """Read a row of COLUMNS."""
+    values = dict(zip(FIELDS, row, strict=True))
+    values["status"], values["state"], values["tags"] = Status(values["status"]), State(values["state"]), tuple(values["tags"])
+    return Media(**values)
+
+
+def card_of(row: Sequence[Any]) -> Card:
+    """Read a row of CARD_COLUMNS as it is stored: the hot one, past the columns' own types."""
+    values = dict(zip(Card.__struct_fields__, row, strict=True))
+    expires_at: int | None = values["expires_at"]
+    values.update(
+        public=bool(values["public"]),
+        state=State(values["state"]),
+        status=Status(values["status"]),
+        expires_at=None if expires_at is None else moment_of(expires_at),
+        modified=moment_of(values["modified"]),
+    )
+    return Card(**values)
+
+
+def row_of(record: Media, dedupe_key: str | None) -> dict[str, Any]:
+    """Write a media as column values."""
+    values = {name: getattr(record, name) for name in FIELDS}
+    values.update(status=record.status.value, state=record.state.value, family=family_of(record.media_type), dedupe_key=dedupe_key)
+    return values
+
+
+def family_of(media_type: str) -> str:
+    """Tell the part of a media type before its slash."""
+    return media_type.partition("/")[0]
+
+
+async def write_media(connection: AsyncConnection, record: Media, dedupe_key: str | None) -> None:
+    """Insert a media and its tags."""
+    await connection.execute(insert(media).values(row_of(record, dedupe_key)))
+    await write_tags(connection, record.id, record.tags)
+
+
+async def write_tags(connection: AsyncConnection, id: str, tags: Sequence[str]) -> None:
+    """Add a media's tags, of which it has none yet."""
+    if tags:
+        await connection.execute(insert(media_tags), [{"tag": tag, "media_id": id} for tag in dict.fromkeys(tags)])
+
+
+async def erase_tags(connection: AsyncConnection, id: str) -> None:
+    """Remove a media's tags from the index of tags."""
+    await connection.execute(delete(media_tags).where(media_tags.c.media_id == id))

@@ -1,0 +1,188 @@
+"""The tables, declared once for both databases, and the column types that carry times and JSON. Which indexes there are, and why, is told here."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def moment_of(micros: int) -> datetime:
+    """Tell the aware datetime of microseconds since 1970 UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+class Micros(TypeDecorator[datetime]):
+    """An aware datetime as microseconds since 1970 UTC: one order and one precision on both databases, and none of their time zone rules."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else moment_of(value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value as text: it is stored and shown, never searched, so neither database needs to parse it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        return msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else msgspec.json.decode(value)
+
+
+Name = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text compared byte by byte, as SQLite does by itself: the order of ids is then the order of their times, whatever the server's locale."""
+
+HERE = text("state <> 'deleted'")
+"""The predicate of the list indexes. Queries must carry it literally, or neither planner may use a partial index."""
+
+metadata = MetaData()
+
+media = Table(
+    "media",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("owner", Name, nullable=False),
+    Column("title", Text),
+    Column("filename", Text),
+    Column("public", Boolean, nullable=False),
+    Column("status", Name, nullable=False),
+    Column("error_message", Text),
+    Column("kind", Text, nullable=False),
+    Column("media_type", Name, nullable=False),
+    Column("family", Name, nullable=False),  # media_type before the slash, so that "image/*" is an equality and keeps the order of ids
+    Column("size", BigInteger, nullable=False),
+    Column("digest", Name, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("duration", Double),
+    Column("frame_rate", Double),
+    Column("codecs", Text),
+    Column("placeholder", Text),
+    Column("tags", Json, nullable=False),  # a copy of media_tags, so that a record or a page is one statement
+    Column("metadata", Json, nullable=False),
+    Column("storage", Name, nullable=False),
+    Column("storage_key", Name, nullable=False),
+    Column("storage_etag", Text, nullable=False),
+    Column("source_id", Name),
+    Column("derivation_key", Name),
+    Column("relationship", Text),
+    Column("created_at", Micros, nullable=False),
+    Column("updated_at", Micros, nullable=False),
+    Column("expires_at", Micros),
+    Column("state", Name, nullable=False),
+    Column("quarantine_reason", Text),
+    Column("quarantined_by", Name),  # the id whose quarantine withheld this row, so that its release lifts the same rows and no others
+    Column("generation", BigInteger, nullable=False),
+    Column("links_valid_from", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("dedupe_key", Name),
+)
+
+# Every list is "the newest ids of a filter": an index on (filter, id) answers a page by walking back from the cursor, whatever the table's size.
+Index("media_dedupe", media.c.dedupe_key, unique=True)
+for name, columns in {
+    "media_here": (media.c.id,),
+    "media_owner": (media.c.owner, media.c.id),
+    "media_type": (media.c.media_type, media.c.id),
+    "media_family": (media.c.family, media.c.id),
+    "media_status": (media.c.status, media.c.id),
+    "media_public": (media.c.public, media.c.id),
+    "media_created": (media.c.created_at, media.c.id),
+}.items():
+    Index(name, *columns, sqlite_where=HERE, postgresql_where=HERE)
+Index("media_digest", media.c.digest)
+Index("media_source", media.c.source_id)
+Index("media_expires", media.c.expires_at, sqlite_where=HERE, postgresql_where=HERE)
+Index("media_quarantined_by", media.c.quarantined_by)
+
+media_tags = Table(
+    "media_tags",
+    metadata,
+    Column("tag", Name, nullable=False),
+    Column("media_id", Name, ForeignKey("media.id", ondelete="CASCADE", name="media_tags_media"), nullable=False),
+    PrimaryKeyConstraint("tag", "media_id"),
+    Index("media_tags_media_id", "media_id"),
+    sqlite_with_rowid=False,
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("storage", Name, nullable=False),
+    Column("key", Name, nullable=False),
+    Column("digest", Name),
+    Column("size", BigInteger, nullable=False),
+    Column("refcount", BigInteger, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("touched_at", Micros, nullable=False),
+    Column("etag", Text, nullable=False),
+    PrimaryKeyConstraint("storage", "key"),
+    sqlite_with_rowid=False,
+)
+
+LIVE = text("state = 'live'")
+NOT_LIVE = text("state <> 'live'")
+
+# One live object for a digest in a storage: two uploads that race to be the first of their content cannot both win.
+Index("objects_digest", objects.c.storage, objects.c.digest, unique=True, sqlite_where=LIVE, postgresql_where=LIVE)
+Index("objects_unsettled", objects.c.state, objects.c.touched_at, sqlite_where=NOT_LIVE, postgresql_where=NOT_LIVE)
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("owner", Name, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("principal", Name, nullable=False),
+    Column("route", Name, nullable=False),
+    Column("key", Name, nullable=False),
+    Column("token", Name, nullable=False, unique=True),
+    Column("lease", BigInteger, nullable=False),  # microseconds that a heartbeat adds
+    Column("lease_until", Micros, nullable=False),
+    Column("created_at", Micros, nullable=False),
+    Column("status", Integer),  # null while the request runs
+    Column("media_id", Text),
+    Column("fingerprint", Text),
+    PrimaryKeyConstraint("principal", "route", "key"),
+    Index("idempotency_created", "created_at"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("digest", Name, primary_key=True),
+    Column("reason", Text),
+    Column("created_at", Micros, nullable=False),
+)

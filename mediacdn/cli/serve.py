@@ -1,0 +1,199 @@
+"""`mediacdn serve`: migrate, serve, keep a worker beside the server, and say how to begin."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mediacdn.cli.verb import Verb, answer, settings, with_settings
+from mediacdn.errors import Forbidden, StartupError
+
+if TYPE_CHECKING:
+    from mediacdn.config import Config
+    from mediacdn.plugins import Plugins
+
+TOKEN_LIFETIME = timedelta(days=7)
+"""Of the admin token in the data directory; each start makes a new one. Whoever reads that file could read the key beside it."""
+
+
+@click.command(cls=Verb, name="serve")
+@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes any free one.  [default: 8400]")
+@click.option("--uds", help="Listen on this unix socket instead.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Server processes; only 1 so far.")
+@click.option("--no-worker", is_flag=True, help="Start no worker process beside the server.")
+@with_settings
+def command(
+    host: str | None,
+    port: int | None,
+    uds: str | None,
+    workers: int,
+    no_worker: bool,
+    config_file: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Serve media. Without a configuration: SQLite and files in ./var, a development key, loopback only."""
+    if workers > 1:
+        raise click.UsageError(
+            "--workers: one server process serves for now. Several would answer from cards that the others have changed; "
+            "that comes with the card table they share. Several servers behind a proxy are not safe either."
+        )
+    overrides = {"server.host": host, "server.port": port, "server.uds": uds}
+    config = settings(config_file, data, overrides).config
+    refuse_open_development(config)
+    folder = Path(config.server.data)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(folder):
+        arguments = ["--data", str(folder), *(["--config", str(config_file)] if config_file else [])]
+        _serve(config, folder, None if no_worker else arguments, as_json=as_json)
+
+
+def _serve(config: "Config", folder: Path, worker: list[str] | None, *, as_json: bool) -> None:
+    import asyncio
+
+    from mediacdn import logs
+    from mediacdn.app import create_app
+    from mediacdn.cli.companion import Companion, worker_command
+    from mediacdn.plugins import Plugins
+    from mediacdn.server.run import run
+
+    writer = logs.configure(config.server.log_level, config.server.log_format)
+    _all_descriptors()
+    plugins = Plugins.load(config.plugins)
+    token = asyncio.run(_prepare(config, plugins))
+    file = _keep_token(folder, token) if token is not None else None
+    app = create_app(config, plugins=plugins)
+    companion = Companion(worker_command(worker or []), lambda sentence: click.echo(f"mediacdn: {sentence}", err=True))
+
+    def ready(bound: str) -> None:
+        # Only now: before, two processes that start would have shared the processor with the first answer.
+        if worker is not None:
+            companion.start()
+        if as_json:
+            answer({"url": bound, "pid": os.getpid(), "data": str(folder.absolute()), "token_file": file and str(file.absolute())})
+        else:
+            click.echo(banner(config, bound, file, token if sys.stdout.isatty() else None))
+
+    def drain() -> None:
+        app.state.draining = True
+
+    try:
+        run(app, config.server, ready=ready, on_drain=drain, drain_delay=config.server.drain_delay)
+    except StartupError:
+        if app.state.failure is not None:
+            raise app.state.failure from None
+        raise
+    finally:
+        companion.stop()
+        writer.drain()
+
+
+def _all_descriptors() -> None:
+    """Take the descriptors that the system grants for the asking: each connection and each open file is one."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _prepare(config: "Config", plugins: "Plugins") -> str | None:
+    """Bring the tables forward where they are behind, and have an admin token made where tokens are ours to make."""
+    from mediacdn.catalog.migrate import migrate, pending
+    from mediacdn.cli.token import minted
+
+    branches = plugins.branches()
+    folder = Path(config.server.data)
+    if await pending(config.database, folder, branches):
+        await migrate(config.database, folder, branches)
+    try:
+        return await minted(config, plugins, "admin", "admin", TOKEN_LIFETIME)
+    except Forbidden:
+        return None
+
+
+def uses_development_key(config: "Config") -> bool:
+    """Whether the driver jwt believes the data directory's own key: it does when no other source of keys is configured."""
+    table = config.auth.drivers.get("jwt", {})
+    return "jwt" in config.auth.authenticators and not any(table.get(key) for key in ("issuer", "jwks_url", "keys"))
+
+
+def refuse_open_development(config: "Config") -> None:
+    """Raises: StartupError when the development key would open a server that others can reach."""
+    if config.server.uds is None and uses_development_key(config) and not _loopback(config.server.host):
+        raise StartupError(
+            f"the development key serves loopback only, and {config.server.host} is not: "
+            "configure auth.jwt (issuer and jwks_url, or keys), or listen on 127.0.0.1 or on a unix socket"
+        )
+
+
+def _loopback(host: str) -> bool:
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the data directory for this server: a second one would answer from cards that the first has changed. Raises: StartupError."""
+    lock = os.open(folder / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StartupError(f"another server already serves the data directory {folder}") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _keep_token(folder: Path, token: str) -> Path:
+    """Write the token to `keys/admin.token`, 0600, whole or not at all."""
+    file = folder / "keys" / "admin.token"
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    fresh = file.with_name(f".admin.token.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(token + "\n")
+    fresh.replace(file)
+    return file
+
+
+def banner(config: "Config", bound: str, file: Path | None, token: str | None) -> str:
+    """What a person needs for the first minute: the address, an admin token or its file, and three lines to try."""
+    import shlex
+    from urllib.parse import urlsplit
+
+    curl, base = "curl -sS", bound + config.server.base_path
+    if bound.startswith("unix:"):
+        curl, base = f"curl -sS --unix-socket {shlex.quote(bound[5:])}", "http://localhost" + config.server.base_path
+    lines = [f"mediacdn serves {bound}{config.server.base_path}, data in {Path(config.server.data).absolute()}"]
+    if token is not None:
+        lines.append(f"Admin token, for {TOKEN_LIFETIME.days} days (also in {file}):\n\n  {token}\n")
+    elif file is not None:
+        lines.append(f"Admin token, for {TOKEN_LIFETIME.days} days: in {file}")
+    else:
+        lines.append("Tokens come from your Authentication Service; put one into TOKEN.")
+    public = urlsplit(config.server.public_url or "")
+    link = "'URL'" if public.netloc else f"'{urlsplit(base).scheme}://{urlsplit(base).netloc}URL'"
+    lines += [
+        "Try (ID and URL are in the answers):\n",
+        *([f"  TOKEN=$(cat {shlex.quote(str(file))})"] if file is not None else []),
+        f'  {curl} -H "Authorization: Bearer $TOKEN" -X POST -T photo.jpg {base}/v1/media',
+        f'  {curl} -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d \'{{"expires": 600}}\' {base}/v1/media/ID/sign',
+        f"  {curl} -o copy.jpg {link}",
+        "",
+    ]
+    return "\n".join(lines)

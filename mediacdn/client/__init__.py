@@ -1,0 +1,225 @@
+"""Python client of a mediacdn server, with verbs about media: upload, get, open, url, record, list, change, delete, sign, revoke, quarantine, release.
+
+    async with Client("http://127.0.0.1:8400", token) as media:
+        record = await media.upload(Path("photo.jpg"), public=True)
+        await media.get(record.id, Path("copy.jpg"))
+
+Failures are the server's own MediaErrors again. Media stream in both directions in constant memory. Requests that may safely run twice are repeated a few times,
+with jitter; so is an upload whose bytes can be read again, under one Idempotency-Key. It needs asyncio, and imports aiohttp when it is entered.
+"""
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urljoin
+
+import msgspec
+from msgspec.structs import replace
+
+from mediacdn.client.download import Download, fetch_file
+from mediacdn.client.record import Fetched, Record, Signed
+from mediacdn.client.transport import ATTEMPTS, Transport
+from mediacdn.client.upload import Body, Progress, Source
+from mediacdn.errors import DigestMismatch, MediaError, Unavailable
+
+__all__ = ["Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """A server, by its `base` URL (base path included), or through the unix socket `uds`. Use it as `async with Client(…) as media`.
+
+    Every verb raises the MediaError that the server answered with, and Unavailable when it cannot be reached in `attempts` tries.
+    """
+
+    def __init__(self, base: str, token: str | None = None, *, uds: str | None = None, attempts: int = ATTEMPTS) -> None:
+        self._transport = Transport(base, token, uds=uds, attempts=attempts)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    async def upload(
+        self,
+        source: Source | Body,
+        *,
+        size: int | None = None,
+        filename: str | None = None,
+        media_type: str | None = None,
+        public: bool = False,
+        title: str | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        expires_in: int | None = None,
+        expires_at: datetime | None = None,
+        digest: str | None = None,
+        idempotency_key: str | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Store one media and give its record; `duplicate` is set when the server already held these bytes.
+
+        `source` is bytes, a path, an async iterable of bytes, or a function that gives one (which can then be sent again). `filename` defaults to a path's
+        name. `media_type` is best left out: the server looks at the bytes and refuses what contradicts them. `digest` is the SHA-256 in hexadecimal
+        that the server shall insist on; without it the digest that the server found is compared with one made while sending. Raises also: DigestMismatch.
+        """
+        body = source if isinstance(source, Body) else Body(source, size=size, progress=progress)
+        if filename is None and isinstance(source, Path):
+            filename = source.name
+        text = {"Filename": filename, "Title": title, "Tags": ",".join(tags) or None}
+        if metadata is not None:
+            text["Metadata"] = msgspec.json.encode(metadata).decode()
+        # RFC 8187 section 3.2.1: a header field carries no more than ASCII.
+        headers = {f"X-Media-{name}": f"UTF-8''{quote(value, safe='')}" for name, value in text.items() if value}
+        if public:
+            headers["X-Media-Public"] = "true"
+        if expires_in is not None:
+            headers["X-Media-Expires-In"] = str(expires_in)
+        if expires_at is not None:
+            headers["X-Media-Expires-At"] = expires_at.isoformat()
+        if media_type is not None:
+            headers["Content-Type"] = media_type
+        if digest is not None:
+            headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
+        # Without a key a repeated upload would still end as a duplicate of the first; with it the answer says 201 as the lost one did.
+        headers["Idempotency-Key"] = idempotency_key or secrets.token_urlsafe(18)
+        response = await self._transport.ask("POST", "/v1/media", repeatable=body.replayable, headers=headers, body=body)
+        record = replace(await self._read(response, Record), duplicate=response.status == 200)
+        if record.digest != body.digest:
+            raise DigestMismatch(f"the server stored other bytes than were sent, under the id {record.id}")
+        return record
+
+    async def get(
+        self, id: str, target: Path, *, variant: str | None = None, resume: bool = True, progress: Progress | None = None
+    ) -> Fetched:
+        """Download to the file `target`: verified by its SHA-256, and there whole or not at all.
+
+        The bytes collect in `target`.part, which a later call goes on with unless `resume` is off. Raises also: Conflict, DigestMismatch, OSError.
+        """
+        return await fetch_file(self._transport, _path(id, variant), target, resume=resume, progress=progress)
+
+    @asynccontextmanager
+    async def open(self, id: str, *, start: int = 0, stop: int | None = None, variant: str | None = None) -> AsyncIterator[Download]:
+        """Read the bytes from `start` up to, not including, `stop` as a stream that goes on by itself after a broken connection.
+
+        Raises also: RangeNotSatisfiable when `start` lies behind the end; while reading Conflict when the media changed meanwhile.
+        """
+        path = _path(id, variant)
+        headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if start or stop is not None else {}
+        download = Download(self._transport, path, await self._transport.ask("GET", path, repeatable=True, headers=headers), stop)
+        try:
+            yield download
+        finally:
+            download.close()
+
+    def url(self, id: str, variant: str | None = None) -> str:
+        """The plain URL, which opens public media for everybody and private ones with a token."""
+        return self._transport.base + _path(id, variant)
+
+    async def record(self, id: str) -> Record:
+        """What is known of one media; `revision` is for `change`."""
+        response = await self._transport.ask("GET", f"{_path(id)}/record", repeatable=True)
+        return replace(await self._read(response, Record), revision=response.headers.get("ETag"))
+
+    async def list(self, *, limit: int | None = None, page_size: int = 100, **filters: str) -> AsyncIterator[Record]:
+        """Go through the records, newest first, at most `limit`; `filters` are owner, tag, type, status and created_after."""
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            params = {**filters, "limit": str(page_size if left is None else min(page_size, left))}
+            if cursor is not None:
+                params["cursor"] = cursor
+            page = await self._read(await self._transport.ask("GET", "/v1/media", repeatable=True, params=params), _Page)
+            for record in page.items:
+                yield record
+            left = None if left is None else left - len(page.items)
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def change(self, id: str, *, if_match: str | None = None, **changes: Any) -> Record:
+        """Change title, tags, public, expires_at or metadata; None clears. With `if_match`, a record's `revision`, nobody else's change is lost.
+
+        Raises also: PreconditionFailed, DuplicateExists.
+        """
+        headers = {"If-Match": if_match} if if_match is not None else {}
+        # With If-Match a repetition could meet the revision that its own lost try had made.
+        response = await self._transport.ask(
+            "PATCH", f"{_path(id)}/record", repeatable=if_match is None, headers=headers, json=_plain(changes)
+        )
+        return replace(await self._read(response, Record), revision=response.headers.get("ETag"))
+
+    async def delete(self, id: str) -> None:
+        """Delete one media for good."""
+        gone = frozenset({404, 410})
+        response = await self._transport.ask("DELETE", _path(id), repeatable=True, done_already=gone)
+        response.release()
+
+    async def sign(
+        self,
+        id: str,
+        *,
+        expires: int | None = None,
+        variant: str | None = None,
+        prefix: bool = False,
+        disposition: str | None = None,
+        sub: str | None = None,
+        ip: str | None = None,
+    ) -> Signed:
+        """Have the server make a signed link, good for `expires` seconds; its URL is absolute."""
+        wish = {"expires": expires, "variant": variant, "prefix": prefix or None, "disposition": disposition, "sub": sub, "ip": ip}
+        wish = {name: value for name, value in wish.items() if value is not None}
+        signed = await self._read(await self._transport.ask("POST", f"{_path(id)}/sign", repeatable=True, json=wish), Signed)
+        return Signed(urljoin(self._transport.origin, signed.url), signed.expires_at)
+
+    async def revoke(self, id: str) -> None:
+        """Kill every link to this media that was made before now."""
+        (await self._transport.ask("POST", f"{_path(id)}/revoke", repeatable=True)).release()
+
+    async def quarantine(self, id: str, reason: str | None = None, *, scope: str = "digest") -> None:
+        """Withhold one media (scope "media"), or with scope "digest" everything that has or descends from its bytes."""
+        wish = {"scope": scope} | ({} if reason is None else {"reason": reason})
+        (await self._transport.ask("POST", f"{_path(id)}/quarantine", repeatable=True, json=wish)).release()
+
+    async def release(self, id: str) -> None:
+        """Lift a quarantine."""
+        (await self._transport.ask("DELETE", f"{_path(id)}/quarantine", repeatable=True)).release()
+
+    async def explain(self, id: str) -> dict[str, Any]:
+        """Why one media answers as it does, for administrators."""
+        return await self._read(await self._transport.ask("GET", f"{_path(id)}/explain", repeatable=True), dict[str, Any])
+
+    async def _read(self, response: Any, kind: type[T]) -> T:
+        from aiohttp import ClientError
+
+        try:
+            body = await response.read()
+            return msgspec.json.decode(body, type=kind)
+        except (ClientError, TimeoutError) as error:
+            raise Unavailable(f"{self._transport.base}: the answer broke off") from error
+        except msgspec.MsgspecError as error:
+            raise MediaError(f"{self._transport.base} does not answer as a mediacdn server does") from error
+        finally:
+            response.release()
+
+
+class _Page(msgspec.Struct, frozen=True):
+    items: list[Record]
+    next: str | None = None
+
+
+def _path(id: str, variant: str | None = None) -> str:
+    form = "" if variant is None else "/thumb" if variant == "thumb" else f"/v/{quote(variant, safe='=,-._~')}"
+    return f"/v1/media/{quote(id, safe='')}{form}"
+
+
+def _plain(changes: Mapping[str, Any]) -> Any:
+    return msgspec.to_builtins(dict(changes))

@@ -1,0 +1,25 @@
+"""The configuration: `load` it from a TOML file, the environment and the command line; an unknown or wrong key is an error that names its path and what is near."""
+
+from mediacdn.config.decoding import Secret
+from mediacdn.config.loading import Loaded, decode_driver, load
+from mediacdn.config.sections import Auth, Config, Cors, Database, Edge, Lifecycle, Limits, Rule, Section, Server, Signing
+from mediacdn.config.showing import masked
+
+__all__ = [
+    "Auth",
+    "Config",
+    "Cors",
+    "Database",
+    "Edge",
+    "Lifecycle",
+    "Limits",
+    "Loaded",
+    "Rule",
+    "Secret",
+    "Section",
+    "Server",
+    "Signing",
+    "decode_driver",
+    "load",
+    "masked",
+]

@@ -1,0 +1,164 @@
+"""The configuration: one tree of Structs whose defaults are the product's; what a key means, its unit and its bounds stand here.
+
+loading.py fills it from a TOML file and the environment, decoding.py words the errors, checks.py holds what no single type can say. Drivers decode their own tables.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from mediacdn.config.decoding import INTERNAL
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Amount = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Rate = Annotated[float, Meta(ge=0)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration."""
+
+
+class Server(Section, frozen=True):
+    """Where the server listens and whom it believes. Times are seconds."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8400
+    uds: str | None = None
+    data: str = "var"
+    public_url: str | None = None
+    base_path: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    metrics: Literal["loopback", "admin", "anyone"] = "loopback"
+    """Who may read /metrics and the details of /readyz."""
+    header_timeout: Seconds = 10.0
+    idle_timeout: Seconds = 60.0
+    min_body_rate: Amount = 1000
+    """Least bytes per second of a request or response body, averaged over `min_body_rate_window`."""
+    min_body_rate_window: Seconds = 30.0
+    max_header_size: Count = 65536
+    max_connections_per_address: Count = 1024
+    shutdown_timeout: Seconds = 20.0
+    drain_delay: float = 0.0
+    """Seconds in which everything is still served after SIGTERM while /readyz already answers 503, for a balancer to notice."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """auto: console on a terminal, else json."""
+
+
+class Cors(Section, frozen=True):
+    """Cross-origin access. Reads of media are open to any origin without credentials; `origins` may use the API with credentials."""
+
+    media_origins: tuple[str, ...] = ("*",)
+    origins: tuple[str, ...] = ()
+    max_age: Amount = 600
+    resource_policy: Literal["cross-origin", "same-site", "same-origin"] = "cross-origin"
+
+
+class Database(Section, frozen=True):
+    """`sqlite` in the data directory when `url` is empty, else postgresql://user:password@host:port/name."""
+
+    url: str = ""
+    pool_size: Count = 10
+    timeout: Seconds = 3.0
+
+
+class Rule(Section, frozen=True):
+    """A routing rule: the first whose conditions all hold names the storage."""
+
+    storage: str
+    type: str | None = None
+    min_size: Amount | None = None
+    max_size: Amount | None = None
+    tag: str | None = None
+    owner: str | None = None
+    public: bool | None = None
+
+
+class Edge(Section, frozen=True):
+    """Freshness told to caches in front, seconds."""
+
+    public_max_age: Amount = 86400
+    private_max_age: Amount = 60
+    open_files: Amount = 512
+    """How many open files of local storages are kept open."""
+    cards: Count = 100_000
+    """How many media cards are kept in the process."""
+
+
+class Signing(Section, frozen=True):
+    """Signed URLs. `keys` maps kid to base64 secrets of at least 32 bytes; empty: a key ring kept in the data directory."""
+
+    keys: dict[str, str] = {}
+    current: str | None = None
+    default_expires: Count = 600
+    max_expires: Count = 604800
+    window: Amount = 0
+    """Seconds to which `exp` is rounded up and `iat` down, so that one viewer gets one URL; 0 is off."""
+
+
+class Auth(Section, frozen=True):
+    """Who may do what. Each name in `authenticators`, and `authorizer`, is a driver with its own table [auth.NAME]."""
+
+    authenticators: tuple[str, ...] = ("jwt",)
+    authorizer: str | None = None
+    private_read: Literal["any", "owner"] = "any"
+    """ "any": every valid token reads private media; "owner": only the owner and admins."""
+    owner_may_delete: bool = False
+    scope_claim: str = "scope"
+    scope_map: dict[str, str] = {}
+    default_scopes: tuple[str, ...] = ("media:read", "media:write")
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [auth.NAME] tables; not a key of its own."""
+
+
+class Limits(Section, frozen=True):
+    """What an upload may be. Sizes are bytes, rates per second, lists are media types or ranges such as image/*."""
+
+    max_upload_size: Count = 10_000_000
+    by_type: dict[str, Count] = field(default_factory=lambda: {"video/*": 32_000_000_000, "audio/*": 1_000_000_000})
+    allow_types: tuple[str, ...] = ("*/*",)
+    deny_types: tuple[str, ...] = ()
+    quota_per_owner: Amount = 0
+    """Bytes of live media one owner may hold; 0 is no limit."""
+    uploads_per_second: Rate = 20.0
+    uploads_burst: Rate = 100.0
+    """Uploads at once, where `uploads_per_second` is not 0, which is no limit."""
+    upload_bytes_per_second: Rate = 0.0
+    """0 is no limit."""
+    upload_bytes_burst: Rate = 0.0
+    """0 is ten seconds of the rate."""
+    max_metadata_size: Amount = 65536
+    max_tags: Amount = 64
+
+
+class Lifecycle(Section, frozen=True):
+    """Retention and sweeping. Times are seconds."""
+
+    default_expires_in: Amount = 0
+    """Lifetime of a media whose upload names none; 0 is for ever."""
+    tombstone: Literal["not_found", "gone"] = "not_found"
+    """What a deleted media answers: "not_found" (404) or "gone" (410)."""
+    quarantine_answer: Literal["withheld", "not_found"] = "withheld"
+    """What a quarantined media answers to those who could read it: "withheld" (451) or "not_found" (404)."""
+    abandoned_after: Count = 900
+    """Age at which an upload whose writer died is swept."""
+    sweep_every: Seconds = 60.0
+
+
+class Config(Section, frozen=True):
+    """The whole configuration. `storage` maps a name to its driver's table, in which `driver` names the driver (by default `local`)."""
+
+    server: Server = Server()
+    cors: Cors = Cors()
+    database: Database = Database()
+    storage: dict[str, dict[str, Any]] = field(default_factory=lambda: {"default": {"driver": "local"}})
+    routing: tuple[Rule, ...] = ()
+    edge: Edge = Edge()
+    signing: Signing = Signing()
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    lifecycle: Lifecycle = Lifecycle()
+    plugins: tuple[str, ...] = ("local", "jwt")

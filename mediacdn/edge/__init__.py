@@ -1,0 +1,1 @@
+"""The cache between readers and storages."""

@@ -1,0 +1,1 @@
+"""Binary formats: what their bytes must look like behind the signature. Pure; sniff asks it, and nothing else does."""

@@ -1,0 +1,1 @@
+"""HTTP semantics without I/O, from the RFCs: strings and numbers in, values out."""

@@ -1,0 +1,33 @@
+"""Media types as names to compare (RFC 9110 section 8.3.1, RFC 6838 section 4.2): normal form and ranges such as image/*."""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_TYPE = re.compile(rf"[ \t]*({_NAME}/{_NAME})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+
+def normalise(value: str) -> str | None:
+    """Give `type/subtype` of a Content-Type in lower case without its parameters; None when it is malformed or a range."""
+    found = _TYPE.fullmatch(value)
+    return None if found is None else found[1].lower()
+
+
+def matches(pattern: str, media_type: str) -> bool:
+    """Say whether `pattern` (`image/png`, `image/*` or `*/*`, in any case) covers a media type in normal form."""
+    pattern = pattern.lower()
+    if pattern == "*/*" or pattern == media_type:
+        return True
+    return pattern.endswith("/*") and media_type.startswith(pattern[:-1])
+
+
+def most_specific(patterns: Mapping[str, T], media_type: str) -> T | None:
+    """Give the value of the narrowest pattern that covers a media type in normal form: itself, its type/*, or */*; None without one."""
+    for candidate in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        for pattern, value in patterns.items():
+            if pattern.lower() == candidate:
+                return value
+    return None

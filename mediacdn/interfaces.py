@@ -1,0 +1,128 @@
+"""The seams: what a driver promises and what the core promises it, as Protocols. A power that a driver may lack is a Protocol of its own, found with isinstance."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, Protocol, runtime_checkable
+
+from mediacdn.model import ByteRange, Card, ObjectInfo, Principal
+
+
+class Storage(Protocol):
+    """Bytes at keys. Keys are relative POSIX paths made by the core of the characters A-Z a-z 0-9 . _ - and /, at most 512 of them."""
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Driver promises: the object as the next `open` would see it. Raises: NotFound, StorageUnavailable."""
+        ...
+
+    def open(self, key: str, span: ByteRange | None = None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Caller promises: `span` lies inside the object, and leaves the context when done.
+        Driver promises: chunks of at most 1 MiB that are the object's bytes in order, all from one version; a short read raises.
+        Raises (on entering): NotFound, StorageUnavailable; (while reading) ObjectCorrupt, StorageUnavailable."""
+        ...
+
+    async def put(self, key: str, chunks: AsyncIterable[bytes], *, size: int | None = None) -> ObjectInfo:
+        """Caller promises: chunks are never changed after they are handed over; `size`, where given, is a hint for reserving room.
+        Driver promises: atomic and durable: readers see the old object or the whole new one, and what is returned outlives a power cut;
+        when `chunks` raises or the caller is cancelled, nothing is visible and the exception goes on. Raises: StorageFull, StorageUnavailable."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Driver promises: idempotent: gone afterwards, also when it was not there. Raises: StorageUnavailable."""
+        ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
+        """Driver promises: every committed object whose key starts with `prefix` (any order); nothing half-written. Raises: StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
+class LocalPaths(Protocol):
+    """Power of a storage whose objects are files of this machine: the core may have the kernel send them without copying."""
+
+    def open_file(self, key: str) -> int:
+        """Caller promises: calls it off the event loop and closes the descriptor. Driver promises: a read-only descriptor of the committed object. Raises: NotFound, StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Room(Protocol):
+    """Power of a storage that knows how much it can still take."""
+
+    async def free(self) -> int:
+        """Driver promises: bytes that can still be written, the reserve already taken off; never negative. Raises: StorageUnavailable."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Turns credentials into a Principal. Called on requests, before any look-up of media."""
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """Caller promises: header names in lower case. Driver promises: a verified Principal, or None when the credentials are not of its kind.
+        Raises: InvalidToken when they are of its kind and refused, AuthUnavailable when it cannot know."""
+        ...
+
+
+@runtime_checkable
+class TokenMinter(Protocol):
+    """Power of an authenticator that can issue development tokens for itself."""
+
+    async def mint(self, subject: str, scopes: frozenset[str], lifetime: timedelta) -> str:
+        """Driver promises: a bearer token that its own `authenticate` accepts. Raises: Forbidden where tokens come from elsewhere only."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Decides in the core's place who may read, write or administer one media."""
+
+    async def allows(self, principal: Principal, action: str, card: Card) -> bool | None:
+        """Caller promises: `action` is "read", "write" or "admin". Driver promises: the decision, or None to leave it to the core's own rules. Raises: AuthUnavailable."""
+        ...
+
+
+class Counters(Protocol):
+    """Shared counting for rate limits."""
+
+    async def take(self, key: str, cost: float, rate: float, burst: float) -> float:
+        """Caller promises: `rate` per second and `burst` are positive. Driver promises: 0 and the cost is taken, or the seconds to wait and nothing is taken. Raises: nothing; an outage allows."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now(self) -> datetime:
+        """Driver promises: the present in UTC, aware."""
+        ...
+
+
+class Core(Protocol):
+    """What a plugin's routes may call; everything here applies the same rules as the core's own routes."""
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """Driver promises: who the bearer token speaks for, None without one. Raises: InvalidToken, AuthUnavailable."""
+        ...
+
+    async def authorize(self, principal: Principal | None, action: str, media_id: str) -> Card:
+        """Driver promises: the card, when the caller may do `action` ("read", "write", "admin") to it. Raises: Unauthorized, Forbidden, NotFound, MediaExpired, Quarantined."""
+        ...
+
+    async def record(self, media_id: str) -> Mapping[str, Any]:
+        """Caller promises: has authorised the reader. Driver promises: the record as the API shows it. Raises: NotFound."""
+        ...
+
+    async def ingest(
+        self,
+        principal: Principal,
+        chunks: AsyncIterable[bytes],
+        *,
+        public: bool = False,
+        filename: str | None = None,
+        title: str | None = None,
+    ) -> Mapping[str, Any]:
+        """Driver promises: durable when it returns the record; the same limits and duplicates as POST /v1/media. Raises: MediaError."""
+        ...
+
+    def sign(self, path: str, expires: timedelta) -> str:
+        """Caller promises: has authorised the caller. Driver promises: the path with a signed query for GET and HEAD."""
+        ...

@@ -1,0 +1,158 @@
+"""The values that every room passes to the next: frozen Structs without behaviour beyond what follows from their own fields."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+
+class Status(StrEnum):
+    """Where a media's processing stands; ingest sets the first value, later moves are a worker's."""
+
+    REGISTERED = "REGISTERED"
+    FETCHING = "FETCHING"
+    UPLOADED = "UPLOADED"
+    PROCESSING = "PROCESSING"
+    READY = "READY"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class State(StrEnum):
+    """Whether a media may be read at all. Expiry is not here: it is `expires_at` against the clock, true without anybody writing it."""
+
+    LIVE = "live"
+    QUARANTINED = "quarantined"
+    DELETED = "deleted"
+
+
+class Scope(StrEnum):
+    READ = "media:read"
+    WRITE = "media:write"
+    ADMIN = "media:admin"
+
+
+class ByteRange(Struct, frozen=True):
+    """Bytes `start` up to, not including, `stop` of an object."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+class ObjectInfo(Struct, frozen=True):
+    """Bytes at a key, as their storage sees them. `etag` is the storage's own version mark, not the media's ETag."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str = ""
+
+
+class Principal(Struct, frozen=True):
+    """Who a verified credential speaks for. `expires_at` is the credential's own end; `claims` is for authorizer drivers."""
+
+    id: str
+    scopes: frozenset[str] = frozenset()
+    expires_at: datetime | None = None
+    claims: dict[str, Any] = {}
+
+
+class Link(Struct, frozen=True):
+    """A signed URL whose shape, kid, signature and expiry already hold; `covers` lists what a prefix token opens, None for a query link (one path)."""
+
+    iat: int
+    exp: int
+    kid: str
+    sub: str | None = None
+    ip: str | None = None
+    disposition: str | None = None
+    media: str | None = None
+    covers: tuple[str, ...] | None = None
+
+
+class Card(Struct, frozen=True):
+    """What delivery must know of one media, small enough to keep in the process: who may read it, whether, and which bytes it is.
+
+    `generation` moves when bytes already published change or a purge was asked; it is part of every edge key.
+    `links_valid_from` (unix seconds) kills links issued before it. `digest` is lower-case hexadecimal SHA-256 of the content.
+    """
+
+    id: str
+    owner: str
+    public: bool
+    state: State
+    status: Status
+    generation: int
+    links_valid_from: int
+    expires_at: datetime | None
+    storage: str
+    key: str
+    size: int
+    digest: str
+    media_type: str
+    modified: datetime
+    filename: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+
+
+class Media(Struct, frozen=True, kw_only=True):
+    """One media's row, whole. Sizes are bytes, times are UTC, `digest` is lower-case hexadecimal SHA-256."""
+
+    id: str
+    owner: str
+    title: str | None = None
+    filename: str | None = None
+    public: bool = False
+    status: Status = Status.READY
+    error_message: str | None = None
+    kind: str = "file"
+    media_type: str = "application/octet-stream"
+    size: int = 0
+    digest: str = ""
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    frame_rate: float | None = None
+    codecs: str | None = None
+    placeholder: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    storage: str = "default"
+    storage_key: str = ""
+    storage_etag: str = ""
+    source_id: str | None = None
+    derivation_key: str | None = None
+    relationship: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+    state: State = State.LIVE
+    quarantine_reason: str | None = None
+    generation: int = 1
+    links_valid_from: int = 0
+    version: int = 1
+    """Counts the record's changes; the record's own ETag is made of it."""
+
+    @property
+    def card(self) -> Card:
+        return Card(
+            self.id, self.owner, self.public, self.state, self.status, self.generation, self.links_valid_from, self.expires_at,
+            self.storage, self.storage_key, self.size, self.digest, self.media_type, self.created_at,
+            self.filename, self.width, self.height, self.duration,
+        )  # fmt: skip
+
+
+class Event(Struct, frozen=True):
+    """Something that is already true and committed, told to plugins after the fact."""
+
+    kind: str
+    media_id: str
+    at: datetime
+    detail: dict[str, Any] = {}

@@ -1,0 +1,1 @@
+"""The only Litestar code besides app.py: translate, call a journey, translate back."""

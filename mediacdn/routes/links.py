@@ -1,0 +1,160 @@
+"""Signed links: made for callers who may read, one or many, and the redirect to a fresh one."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.datastructures import ResponseHeader
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+
+from mediacdn import signing
+from mediacdn.access import Access, Caller
+from mediacdn.config import Signing
+from mediacdn.errors import Forbidden, InvalidParameter, MediaError, NotFound, TooLarge
+from mediacdn.http.peers import address_matches
+from mediacdn.interfaces import Clock
+from mediacdn.keyring import RingFile
+from mediacdn.model import Media, Scope
+from mediacdn.routes.contract import NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, problems
+from mediacdn.routes.media import Id
+from mediacdn.routes.records import Records
+from mediacdn.routes.views import Addresses
+
+Asked = Request[Any, Any, Any]
+
+
+class Wish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The link wanted. `expires` is its lifetime in seconds, `ip` an address or prefix it is bound to, `sub` whom it is for."""
+
+    expires: Annotated[int, Meta(ge=1)] | None = None
+    variant: str | None = None
+    prefix: bool = False
+    disposition: str | None = None
+    sub: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    ip: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class WishFor(Wish, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One link of a batch."""
+
+    id: str
+
+
+class Batch(Struct, frozen=True, forbid_unknown_fields=True):
+    items: Annotated[list[WishFor], Meta(min_length=1, max_length=500)]
+
+
+class Signed(Struct, frozen=True):
+    url: str
+    expires_at: datetime
+
+
+class SignedItem(Struct, frozen=True, omit_defaults=True):
+    """One outcome of a batch: a link, or the error's stable code."""
+
+    id: str
+    url: str | None = None
+    expires_at: datetime | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class SignedBatch(Struct, frozen=True):
+    items: list[SignedItem]
+
+
+class Signer:
+    """Makes links within the configured limits and the caller's own rights."""
+
+    def __init__(self, *, ring: RingFile, config: Signing, addresses: Addresses, clock: Clock) -> None:
+        self._ring = ring
+        self._config = config
+        self._addresses = addresses
+        self._clock = clock
+
+    def sign(self, media: Media, caller: Caller, wish: Wish) -> Signed:
+        """Raises: InvalidParameter, Forbidden."""
+        if wish.variant is not None:
+            raise InvalidParameter("This server makes no variants")
+        if wish.disposition not in (None, "attachment", "inline"):
+            raise InvalidParameter('\'disposition\' is "attachment" or "inline"')
+        if wish.prefix and wish.disposition is not None:
+            raise InvalidParameter("A prefix link cannot carry a disposition")
+        if wish.ip is not None:
+            address_matches("192.0.2.1", wish.ip)
+        now = int(self._clock.now().timestamp())
+        lifetime = min(wish.expires or self._config.default_expires, self._config.max_expires)
+        if wish.expires is not None and wish.expires > self._config.max_expires:
+            raise InvalidParameter(f"'expires' is at most {self._config.max_expires} seconds")
+        iat, exp = signing.rounded(now, lifetime, self._config.window, media.links_valid_from)
+        principal = caller.principal
+        if principal is not None and principal.expires_at is not None and not caller.has(Scope.ADMIN) and principal.id != media.owner:
+            exp = min(exp, int(principal.expires_at.timestamp()))
+        if exp <= now:
+            raise Forbidden("The caller's own token has expired")
+        disposition = wish.disposition if wish.disposition == "attachment" else None  # inline is what a link means without it
+        ring = self._ring.ring()
+        path = f"/v1/media/{media.id}"
+        if wish.prefix:
+            token = signing.mint_prefix(ring, media.id, exp=exp, iat=iat, sub=wish.sub, ip=wish.ip)
+            url = f"/s/{token}{path}"
+        else:
+            url = signing.sign_query(ring, path, exp=exp, iat=iat, sub=wish.sub, ip=wish.ip, disposition=disposition)
+        return Signed(self._addresses.url(url), datetime.fromtimestamp(exp, UTC))
+
+
+def link_routes(records: Records, signer: Signer, access: Access) -> list[Any]:
+    """The handlers of this file."""
+
+    @post(
+        "/v1/media/{media_id:str}/sign",
+        guards=[records.known],
+        status_code=200,
+        responses=problems(*READS_RECORD, Forbidden, TooLarge),
+        security=WITH_TOKEN,
+        tags=["links"],
+    )
+    async def sign(request: Asked, media_id: Id, data: Wish) -> Signed:
+        """A signed link to a media that the caller may read."""
+        caller = await records.caller(request)
+        return signer.sign(await records.readable(caller, media_id), caller, data)
+
+    @post(
+        "/v1/sign", guards=[records.known], status_code=200, responses=problems(*NEEDS_TOKEN, TooLarge), security=WITH_TOKEN, tags=["links"]
+    )
+    async def sign_batch(request: Asked, data: Batch) -> SignedBatch:
+        """Signed links to many media; each item succeeds or fails by itself."""
+        caller = await records.caller(request)
+        access.needs(caller, Scope.READ)
+        items = []
+        for wish in data.items:
+            try:
+                media = await records.readable(caller, wish.id)
+                made = signer.sign(media, caller, Wish(**{name: value for name, value in asdict(wish).items() if name != "id"}))
+                items.append(SignedItem(wish.id, made.url, made.expires_at))
+            except MediaError as error:
+                if error.status >= 500:
+                    raise
+                items.append(SignedItem(wish.id, code=error.code, detail=error.detail))
+        return SignedBatch(items)
+
+    @get(
+        "/v1/media/{media_id:str}/download",
+        status_code=302,
+        media_type="text/plain",
+        responses=problems(*READS_RECORD, Forbidden),
+        response_headers=[ResponseHeader(name="Location", description="The signed link", documentation_only=True)],
+        security=WITH_TOKEN,
+        tags=["links"],
+    )
+    async def download(request: Asked, media_id: Id) -> Response[bytes]:
+        """Redirect to a fresh signed link that downloads the original."""
+        caller = await records.caller(request)
+        media = await records.readable(caller, media_id)
+        if not media.digest:
+            raise NotFound("The media has no bytes yet")
+        made = signer.sign(media, caller, Wish(disposition="attachment"))
+        return Response(b"", status_code=302, media_type="text/plain", headers={"Location": made.url, "Cache-Control": "no-store"})
+
+    return [sign, sign_batch, download]

@@ -1,0 +1,259 @@
+"""Media in and out: POST, GET and HEAD under /v1/media, and the same reads below a prefix token."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+from litestar import HttpMethod, Request, Response, post, route
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Parameter, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.params import Parameter as Param
+from litestar.response.base import ASGIResponse
+from msgspec import UNSET
+
+from mediacdn.access import Access, Caller
+from mediacdn.catalog.card import CardCache
+from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.idempotency import Answered
+from mediacdn.config import Limits
+from mediacdn.delivery import Ask, Delivery
+from mediacdn.errors import EncodingRefused, IdempotencyMismatch, InvalidParameter, MediaError, NotFound, TooLarge
+from mediacdn.http.digests import parse_hex_sha256
+from mediacdn.ingest import Ingest, Intake, Stored
+from mediacdn.interfaces import Clock
+from mediacdn.model import Media, Principal, Scope
+from mediacdn.routes import parameters
+from mediacdn.routes.bodies import Form, raw
+from mediacdn.routes.callers import Callers, header_map
+from mediacdn.routes.contract import READS_BYTES, UPLOADS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
+from mediacdn.routes.sending import Senders
+from mediacdn.routes.views import Addresses, Record, anonymous
+from mediacdn.ulids import is_ulid
+
+FORM_SLACK = 1024 * 1024  # what a form's fields and framing may add to the file
+LEASE = timedelta(seconds=60)
+ULID = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+# The pattern only documents: any other text names no media, which is 404 and not a malformed request.
+Id = Annotated[str, Param(description="The media's ULID, upper case", schema_extra={"pattern": ULID})]
+
+
+class Reads:
+    """The Litestar door to `delivery.decide`."""
+
+    def __init__(self, *, cards: CardCache, callers: Callers, access: Access, delivery: Delivery, senders: Senders, clock: Clock) -> None:
+        self._cards = cards
+        self._callers = callers
+        self._access = access
+        self._delivery = delivery
+        self._senders = senders
+        self._clock = clock
+
+    async def answer(self, scope: Any, media_id: str, token: str | None = None, rest: str = "") -> Any:
+        """Decide and open the answer to a read. Security first: nothing of the object is looked at before the caller's right is known."""
+        if not is_ulid(media_id):
+            raise NotFound()
+        headers = header_map(scope)
+        link = self._callers.query_link(scope) if token is None else self._callers.prefix_link(scope, token, media_id, rest)
+        card = self._cards.peek(media_id) or await self._cards.get(media_id)
+        if link is not None or (card is not None and card.public):
+            caller, verdict = Caller(None, link, scope.get("peer")), None
+        else:
+            caller = Caller(await self._callers.principal(headers), None, scope.get("peer"))
+            verdict = await self._access.verdict(card, caller, "read")
+        scope["subject"] = caller.principal.id if caller.principal is not None else link.sub if link is not None else None
+        answer = self._delivery.decide(Ask(scope["method"], headers, caller, self._clock.now()), card, verdict)
+        return await self._senders.sender(answer, scope)
+
+
+class Uploads:
+    """POST /v1/media."""
+
+    def __init__(
+        self,
+        *,
+        ingest: Ingest,
+        catalog: Catalog,
+        callers: Callers,
+        access: Access,
+        limits: Limits,
+        addresses: Addresses,
+        clock: Clock,
+    ) -> None:
+        self._ingest = ingest
+        self._catalog = catalog
+        self._callers = callers
+        self._access = access
+        self._limits = limits
+        self._addresses = addresses
+        self._clock = clock
+
+    async def accept(self, scope: Any, receive: Any) -> Response[Record]:
+        headers = header_map(scope)
+        principal = self._access.needs(await self._callers.by_token(scope), Scope.WRITE)
+        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            raise EncodingRefused()
+        content_type = headers.get("content-type")
+        is_form = content_type is not None and content_type.strip().lower().startswith("multipart/form-data")
+        length = int(headers["content-length"]) if "content-length" in headers else None
+        if is_form and length is not None and length > self._ingest.largest + FORM_SLACK:
+            raise TooLarge(f"At most {self._ingest.largest} bytes are accepted", max_upload_size=self._ingest.largest)
+        found = parameters.from_query(scope["query_string"])
+        for name, value in parameters.from_headers(headers).items():
+            parameters.put(found, name, value)
+        await self._ingest.admit(principal, None if is_form else length)
+        body = raw(receive)
+        if is_form:
+            assert content_type is not None
+            form = Form(content_type, body)
+
+            def intake() -> Intake:
+                merged = dict(form.fields)
+                for name, value in found.items():
+                    if name == "filename":
+                        merged[name] = value
+                    else:
+                        parameters.put(merged, name, value)
+                sha256 = parse_hex_sha256(form.sha256) if form.sha256 else None
+                return parameters.intake(merged, self._limits, self._clock.now(), media_type=form.media_type, sha256=sha256, size=None)
+
+            return await self._finish(principal, headers, form.file(), intake, metered=False)
+        # curl --data-binary calls every body so when it is told nothing else: it is no claim about the bytes.
+        declared = None if content_type is None or content_type.startswith("application/x-www-form-urlencoded") else content_type
+        sha256 = parameters.declared_sha256(headers)
+        once = parameters.intake(found, self._limits, self._clock.now(), media_type=declared, sha256=sha256, size=length)
+        return await self._finish(principal, headers, body, lambda: once, metered=length is not None)
+
+    async def _finish(
+        self, principal: Principal, headers: dict[str, str], body: AsyncIterator[bytes], intake: Any, *, metered: bool
+    ) -> Response[Record]:
+        key = headers.get("idempotency-key")
+        if key is None:
+            return await self._response(principal, await self._ingest.store(principal, body, intake, metered=metered))
+        if not 1 <= len(key) <= 255 or not key.isprintable():
+            raise InvalidParameter("Idempotency-Key is 1 to 255 printable characters")
+        begun = await self._catalog.idempotency.begin(principal.id, "POST /v1/media", key, lease=LEASE)
+        if isinstance(begun, Answered):
+            if await self._ingest.digest(body) != begun.fingerprint:
+                raise IdempotencyMismatch()
+            media = await self._catalog.media.get(begun.media_id)
+            if media is None:
+                raise NotFound()
+            self._access.present(media.card, self._clock.now())  # what happened to the media since beats the answer of then
+            return await self._response(principal, Stored(media, created=begun.status == 201))
+        try:
+            stored = await self._ingest.store(principal, body, intake, metered=metered, lease=begun.token)
+        except BaseException:
+            await self._ingest.release(begun.token)
+            raise
+        await self._catalog.idempotency.finish(
+            begun.token, status=201 if stored.created else 200, media_id=stored.media.id, fingerprint=stored.media.digest
+        )
+        return await self._response(principal, stored)
+
+    async def _response(self, principal: Principal, stored: Stored) -> Response[Record]:
+        caller = Caller(principal)
+        media = stored.media if stored.created or await self._readable(stored.media, caller) else anonymous(stored.media)
+        ignored = stored.ignored or UNSET
+        record = self._addresses.record(media, storage=self._access.sees_storage(caller), ignored=ignored)
+        return Response(record, status_code=201 if stored.created else 200, headers={"Location": record.urls.original})
+
+    async def _readable(self, media: Media, caller: Caller) -> bool:
+        try:
+            verdict = await self._access.verdict(media.card, caller, "read")
+            self._access.read(media.card, caller, self._clock.now(), verdict, bytes_only=False)
+        except MediaError:
+            return False
+        return True
+
+
+_BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+
+
+_TEXT = Schema(type=OpenAPIType.STRING)
+_PARAMETERS = {
+    "public": ("Whether anybody may read it", Schema(type=OpenAPIType.STRING, enum=[*parameters.TRUE, *parameters.FALSE])),
+    "title": ("", Schema(type=OpenAPIType.STRING, max_length=parameters.MAX_TITLE)),
+    "tags": ("Separated by commas", _TEXT),
+    "filename": ("The name that downloads get", _TEXT),
+    "expires_in": ("Seconds to live", Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=9_999_999_999)),
+    "expires_at": ("When it expires, instead of `expires_in`", Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME)),
+}
+
+
+@dataclass
+class UploadOperation(Operation):
+    """OpenAPI of the upload, whose body the framework never parses."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            required=True,
+            description="The media itself, or a form with one `file` part.",
+            content={
+                "application/octet-stream": OpenAPIMediaType(schema=_BINARY),
+                "multipart/form-data": OpenAPIMediaType(
+                    schema=Schema(type=OpenAPIType.OBJECT, required=["file"], properties={"file": _BINARY})
+                ),
+            },
+        )
+        self.parameters = [
+            Parameter(name=name, param_in="query", required=False, description=description, schema=schema)
+            for name, (description, schema) in _PARAMETERS.items()
+        ]
+        described = {"application/json": OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT))}
+        self.parameters.append(Parameter(name="metadata", param_in="query", required=False, schema=None, content=described))
+
+
+_BYTES = {
+    **answers(bytes, "The media", "*/*"),
+    **answers(bytes, "The ranges asked for", "*/*", status=206),
+    **answers(None, "Not modified", status=304),
+    **problems(*READS_BYTES),
+}
+_UPLOADED = {**answers(Record, "The existing record of the same bytes"), **problems(*UPLOADS)}
+_LOCATION = ResponseHeader(name="Location", description="Where the media is", documentation_only=True)
+_ETAG = ResponseHeader(name="ETag", description='"sha256:<hex>"', documentation_only=True)
+
+
+def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
+    """The handlers of this file."""
+
+    @post(
+        "/v1/media",
+        operation_class=UploadOperation,
+        status_code=201,
+        request_max_body_size=None,
+        responses=_UPLOADED,
+        response_headers=[_LOCATION],
+        security=WITH_TOKEN,
+        tags=["media"],
+    )
+    async def upload(request: Request[Any, Any, Any]) -> Response[Record]:
+        """Store a media: 201 and its record, or 200 and the existing record when the same bytes are already here."""
+        return await uploads.accept(request.scope, request.receive)
+
+    @route(
+        "/v1/media/{media_id:str}",
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        responses=_BYTES,
+        response_headers=[_ETAG],
+        security=WITH_TOKEN_LINK_OR_NOTHING,
+        tags=["media"],
+    )
+    async def read(request: Request[Any, Any, Any], media_id: Id) -> ASGIResponse:
+        """The media's bytes, whole or in ranges; private ones to a valid token or by a signed link."""
+        return await reads.answer(request.scope, media_id)  # type: ignore[no-any-return]
+
+    @route(
+        "/s/{token:str}/v1/media/{media_id:str}",
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        responses=_BYTES,
+        response_headers=[_ETAG],
+        tags=["media"],
+    )
+    async def read_by_prefix(request: Request[Any, Any, Any], token: str, media_id: Id) -> ASGIResponse:
+        """The media's bytes below a prefix token."""
+        return await reads.answer(request.scope, media_id, token)  # type: ignore[no-any-return]
+
+    return [upload, read, read_by_prefix]

@@ -1,0 +1,194 @@
+"""Records: what is known of media, listed, read, changed and deleted."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from litestar import Request, Response, delete, get, patch
+from litestar.params import Parameter as Param
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from mediacdn.access import Access, Caller
+from mediacdn.catalog.card import CardCache
+from mediacdn.catalog.database import Catalog
+from mediacdn.config import Limits
+from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed, TooLarge, Unauthorized
+from mediacdn.http.conditionals import Outcome, evaluate
+from mediacdn.http.digests import etag
+from mediacdn.ingest import Ingest
+from mediacdn.interfaces import Clock
+from mediacdn.lifecycle import Lifecycle
+from mediacdn.model import Card, Media, Scope, Status
+from mediacdn.routes import parameters
+from mediacdn.routes.callers import Callers, header_map
+from mediacdn.routes.contract import ACTS, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, answers, problems
+from mediacdn.routes.media import ULID, Id
+from mediacdn.routes.views import Addresses, Page, Record, record_etag
+from mediacdn.ulids import is_ulid
+
+Asked = Request[Any, Any, Any]
+_FILTERS = {"cursor", "limit", "owner", "tag", "type", "status", "created_after"}
+
+
+class Patch(Struct, frozen=True, forbid_unknown_fields=True):
+    """Changes to a record; what is absent stays, null clears."""
+
+    title: str | UnsetType | None = UNSET
+    tags: list[str] | UnsetType = UNSET
+    public: bool | UnsetType = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class Records:
+    """The rights and look-ups that every route about one record shares."""
+
+    def __init__(self, *, catalog: Catalog, cards: CardCache, callers: Callers, access: Access, clock: Clock) -> None:
+        self.catalog = catalog
+        self._cards = cards
+        self._callers = callers
+        self._access = access
+        self._clock = clock
+
+    async def known(self, connection: Any, _: Any) -> None:
+        """A guard: who asks is found out before the framework reads a body. Raises: Unauthorized, InvalidToken, AuthUnavailable."""
+        caller = await self._callers.by_token(connection.scope)
+        if caller.principal is None:
+            raise Unauthorized()
+        connection.scope["caller"] = caller
+
+    async def caller(self, request: Asked) -> Caller:
+        known = request.scope.get("caller")
+        return known if isinstance(known, Caller) else await self._callers.by_token(request.scope)
+
+    async def readable(self, caller: Caller, media_id: str) -> Media:
+        """The row, when the caller's token may read its record. Raises: Unauthorized, InsufficientScope, NotFound, Gone, MediaExpired, Quarantined."""
+        self._access.needs(caller, Scope.READ)
+        card = await self._card(media_id)
+        verdict = await self._access.verdict(card, caller, "read")
+        self._access.read(card, caller, self._clock.now(), verdict, bytes_only=False)
+        return await self._row(media_id)
+
+    async def actionable(self, caller: Caller, media_id: str, action: str) -> Media:
+        """The row, when the caller may do `action` ("write", "delete", "admin") to it. Raises: what Access.act raises."""
+        if caller.principal is None:
+            self._access.needs(caller, Scope.WRITE)
+        card = await self._card(media_id)
+        verdict = await self._access.verdict(card, caller, "write" if action == "delete" else action)
+        self._access.act(card, caller, self._clock.now(), action, verdict)
+        return await self._row(media_id)
+
+    async def _card(self, media_id: str) -> Card | None:
+        if not is_ulid(media_id):
+            raise NotFound()
+        return await self._cards.get(media_id)
+
+    async def _row(self, media_id: str) -> Media:
+        media = await self.catalog.media.get(media_id)
+        if media is None:
+            raise NotFound()
+        return media
+
+
+def record_routes(
+    records: Records, *, access: Access, ingest: Ingest, lifecycle: Lifecycle, limits: Limits, addresses: Addresses, clock: Clock
+) -> list[Any]:
+    """The handlers of this file."""
+
+    def shown(media: Media, caller: Caller) -> Response[Record]:
+        record = addresses.record(media, storage=access.sees_storage(caller))
+        return Response(record, headers={"ETag": record_etag(media), "Cache-Control": "private, no-cache"})
+
+    @get("/v1/media", responses=problems(*NEEDS_TOKEN), security=WITH_TOKEN, tags=["records"])
+    async def listed(
+        request: Asked,
+        cursor: Annotated[
+            str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})
+        ] = None,
+        limit: Annotated[int, Param(query="limit", ge=1, le=200)] = 50,
+        owner: str | None = None,
+        tag: str | None = None,
+        media_type: Annotated[str | None, Param(query="type", description="A media type, or a range such as image/*")] = None,
+        status: Status | None = None,
+        created_after: Annotated[str | None, Param(query="created_after", schema_extra={"format": "date-time"})] = None,
+    ) -> Page:
+        """Live media, newest first."""
+        caller = await records.caller(request)
+        principal = access.needs(caller, Scope.READ)
+        if unknown := sorted(set(request.query_params) - _FILTERS):
+            raise InvalidParameter(f"{unknown[0][:60]!r} is not a filter; there are {', '.join(sorted(_FILTERS))}")
+        if cursor is not None and not is_ulid(cursor):
+            raise InvalidParameter("'cursor' is the `next` of an earlier page")
+        if any(text is not None and "\x00" in text for text in (owner, tag, media_type)):
+            raise InvalidParameter("A filter cannot hold NUL")
+        page, following = await records.catalog.media.page(
+            limit=limit,
+            after=cursor,
+            owner=owner,
+            tag=tag,
+            media_type=media_type,
+            status=status,
+            created_after=parameters.time("created_after", created_after) if created_after is not None else None,
+            visible_to=None if access.sees_all(caller) else principal.id,
+        )
+        shown = [media for media in page if await access.lists(media.card, caller, clock.now())]
+        return Page([addresses.record(media, storage=access.sees_storage(caller)) for media in shown], following)
+
+    @get(
+        "/v1/media/{media_id:str}/record",
+        responses={**answers(None, "Not modified", status=304), **problems(*READS_RECORD, PreconditionFailed)},
+        security=WITH_TOKEN,
+        tags=["records"],
+    )
+    async def read(request: Asked, media_id: Id) -> Response[Record | None]:
+        """One record."""
+        caller = await records.caller(request)
+        media = await records.readable(caller, media_id)
+        outcome = evaluate("GET", header_map(request.scope), record_etag(media), media.updated_at, clock.now())
+        if outcome is Outcome.FAILED:
+            raise PreconditionFailed()
+        if outcome is Outcome.NOT_MODIFIED:
+            return Response(None, status_code=304, media_type="text/plain", headers={"ETag": record_etag(media)})
+        record = addresses.record(media, storage=access.sees_storage(caller))
+        return Response(record, headers={"ETag": record_etag(media), "Cache-Control": "private, no-cache"})
+
+    @patch(
+        "/v1/media/{media_id:str}/record",
+        guards=[records.known],
+        responses=problems(*ACTS, DuplicateExists, PreconditionFailed, TooLarge),
+        security=WITH_TOKEN,
+        tags=["records"],
+    )
+    async def change(request: Asked, media_id: Id, data: Patch) -> Response[Record]:
+        """Change title, tags, visibility, expiry or metadata; `If-Match` with the record's ETag guards against lost updates."""
+        caller = await records.caller(request)
+        media = await records.actionable(caller, media_id, "write")
+        headers = header_map(request.scope)
+        if evaluate("PATCH", headers, record_etag(media), media.updated_at, clock.now()) is not Outcome.PROCEED:
+            raise PreconditionFailed(headers={"ETag": record_etag(media)})
+        changes: dict[str, Any] = {}
+        if data.title is not UNSET:
+            changes["title"] = parameters.title(data.title) if data.title else None
+        if data.tags is not UNSET:
+            changes["tags"] = parameters.tags(data.tags, limits)
+        if data.public is not UNSET:
+            changes["public"] = data.public
+        if data.expires_at is not UNSET:
+            changes["expires_at"] = parameters.future(data.expires_at, clock.now()) if data.expires_at else None
+        if data.metadata is not UNSET:
+            changes["metadata"] = parameters.bounded(data.metadata, limits)
+        if not changes:
+            return shown(media, caller)
+        key = ingest.dedupe_key(replace(media, public=changes.get("public", media.public)))
+        version = media.version if "if-match" in headers else None
+        return shown(await lifecycle.change(media_id, changes, dedupe_key=key, version=version), caller)
+
+    @delete("/v1/media/{media_id:str}", responses=problems(*ACTS, PreconditionFailed), security=WITH_TOKEN, tags=["records"])
+    async def remove(request: Asked, media_id: Id) -> None:
+        """Delete a media for good."""
+        media = await records.actionable(await records.caller(request), media_id, "delete")
+        if evaluate("DELETE", header_map(request.scope), etag(media.digest), media.created_at, clock.now()) is not Outcome.PROCEED:
+            raise PreconditionFailed(headers={"ETag": etag(media.digest)})
+        await lifecycle.delete(media_id)
+
+    return [listed, read, change, remove]

@@ -1,0 +1,1 @@
+"""What uvicorn's HTTP protocol lacks, as subclasses of it."""

@@ -1,0 +1,135 @@
+"""Run an ASGI application on our protocol until it is told to stop: sockets, uvicorn's settings, signals and the order of a graceful end."""
+
+import asyncio
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from mediacdn.config import Server
+from mediacdn.errors import StartupError
+from mediacdn.server import listening
+from mediacdn.server.deadlines import Deadlines, deadline_protocol
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(
+    app: Any,
+    settings: Server,
+    *,
+    ready: Callable[[str], None] | None = None,
+    on_drain: Callable[[], None] | None = None,
+    drain_delay: float = 0.0,
+    protocol: type[Deadlines] | None = None,
+) -> None:
+    """`serve` on a uvloop of its own; returns after a graceful stop, so that the process may exit with 0. Raises: StartupError."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(
+            serve(app, settings, ready=ready, on_drain=on_drain, drain_delay=drain_delay, protocol=protocol),
+        )
+
+
+async def serve(
+    app: Any,
+    settings: Server,
+    *,
+    ready: Callable[[str], None] | None = None,
+    on_drain: Callable[[], None] | None = None,
+    drain_delay: float = 0.0,
+    protocol: type[Deadlines] | None = None,
+) -> None:
+    """Serve `app` until SIGTERM or SIGINT, or until cancelled.
+
+    `ready` is called once requests are taken, with "http://HOST:PORT" (the real port where 0 was asked) or "unix:PATH". On the first signal `on_drain` is
+    called and everything is still served for `drain_delay` seconds, in which a balancer can see that /readyz turned; then listening stops, idle
+    connections close, and answers under way have `settings.shutdown_timeout` seconds; a second signal ends that wait. `protocol` stands in for the
+    plain deadlines, made for the same settings. Raises: StartupError, when the address is taken or the application's lifespan fails.
+    """
+    listener = listening.listen(settings)
+    config = uvicorn.Config(
+        app,
+        http=protocol or deadline_protocol(settings),
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        backlog=listening.BACKLOG,
+        timeout_keep_alive=math.ceil(settings.idle_timeout),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
+    )
+    server = _Server(config, listener.bound, ready, on_drain, drain_delay)
+    try:
+        await server.serve(listener.sockets)
+    except SystemExit as exc:  # uvicorn's way to say that the lifespan failed; what failed is in the log
+        raise StartupError("the application did not start") from exc
+    finally:
+        listener.close()
+    if server.cancelled:
+        raise asyncio.CancelledError
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with a say at the start and at the end. uvicorn raises its signal again when all is done, which would make a graceful stop end with 143."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        bound: str,
+        ready: Callable[[str], None] | None,
+        on_drain: Callable[[], None] | None,
+        drain_delay: float,
+    ) -> None:
+        super().__init__(config)
+        self._bound = bound
+        self._ready = ready
+        self._on_drain = on_drain
+        self._drain_delay = drain_delay
+        self._draining = False
+        self.cancelled = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready(self._bound)
+
+    async def main_loop(self) -> None:
+        try:
+            await super().main_loop()
+        except asyncio.CancelledError:  # still end in order; uvicorn would leave its connections and the lifespan open
+            self.cancelled = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        caught = []
+        for each in SIGNALS:
+            with suppress(ValueError, RuntimeError):  # only the main thread may; elsewhere cancellation is the way to stop
+                loop.add_signal_handler(each, self._stop)
+                caught.append(each)
+        try:
+            yield
+        finally:
+            for each in caught:
+                loop.remove_signal_handler(each)
+
+    def _stop(self) -> None:
+        if self._draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._draining = True
+        if self._on_drain is not None:
+            self._on_drain()
+        asyncio.get_running_loop().call_later(self._drain_delay, self._finish)
+
+    def _finish(self) -> None:
+        self.should_exit = True

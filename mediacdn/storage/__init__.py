@@ -1,0 +1,1 @@
+"""Storages around storages: placement and the wrappers that are themselves Storage."""

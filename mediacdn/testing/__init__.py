@@ -1,0 +1,12 @@
+"""Published for plugin authors: one conformance class a seam, fakes, an app factory."""
+
+import pytest
+
+# Before their import, so that a failing assert in them shows its values like one in a test file.
+pytest.register_assert_rewrite("mediacdn.testing.storage")
+
+from mediacdn.testing.kit import kit, opened  # noqa: E402
+from mediacdn.testing.memory import MemoryStorage  # noqa: E402
+from mediacdn.testing.storage import Reopen, StorageConformance  # noqa: E402
+
+__all__ = ["MemoryStorage", "Reopen", "StorageConformance", "kit", "opened"]

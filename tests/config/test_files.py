@@ -1,0 +1,54 @@
+"""The configurations that are delivered load, and the annotated one is exactly the defaults."""
+
+from pathlib import Path
+
+import pytest
+
+from mediacdn.config import Config, decode_driver, load
+from mediacdn.errors import ConfigError
+from mediacdn.plugins import Plugins
+
+FOLDER = Path(__file__).parents[2] / "config"
+ENVIRONMENT = {"DATABASE_URL": "postgresql://mediacdn:secret@db/mediacdn"}
+
+
+def test_the_annotated_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(FOLDER / "mediacdn.toml", {}).config == Config()
+
+
+def test_every_line_of_the_annotated_file_loads_when_it_is_set(tmp_path: Path) -> None:
+    """Take the # off each key and table: the examples are right too."""
+    lines = (FOLDER / "mediacdn.toml").read_text().splitlines()
+    file = tmp_path / "all.toml"
+    file.write_text("\n".join(line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line for line in lines))
+    with pytest.raises(ConfigError, match=r"^signing.current .* names 'k1', which is none of signing.keys$"):
+        load(file, {})
+    file.write_text(file.read_text().replace("\nkeys = {}\n# The key that signs", '\nkeys = {k1 = {env = "K1"}}\n# The key that signs', 1))
+    config = load(file, {"K1": "A" * 43}).config
+    assert config.server.public_url == "https://cdn.example.org"
+    assert config.routing[0].type == "video/*"
+    plugins = Plugins.load(config.plugins)
+    decode_driver(plugins.driver("storage", "local").config, config.storage["default"], "storage.default")
+    decode_driver(plugins.driver("authenticator", "jwt").config, config.auth.drivers["jwt"], "auth.jwt")
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in FOLDER.glob("*.toml")))
+def test_each_delivered_file_loads_with_its_drivers(name: str) -> None:
+    config = load(FOLDER / name, ENVIRONMENT).config
+    plugins = Plugins.load(config.plugins)
+    for storage, table in config.storage.items():
+        decode_driver(plugins.driver("storage", table["driver"]).config, table, f"storage.{storage}")
+    for authenticator in config.auth.authenticators:
+        decode_driver(
+            plugins.driver("authenticator", authenticator).config, config.auth.drivers.get(authenticator, {}), f"auth.{authenticator}"
+        )
+
+
+def test_production_is_meant_for_a_proxy_and_postgresql() -> None:
+    config = load(FOLDER / "production.toml", ENVIRONMENT).config
+    assert config.database.url == ENVIRONMENT["DATABASE_URL"]
+    assert config.server.public_url
+    assert config.server.trusted_proxies
+    assert config.auth.drivers["jwt"]["jwks_url"].startswith("https://")
+    with pytest.raises(ConfigError, match="DATABASE_URL is not set"):
+        load(FOLDER / "production.toml", {})

@@ -1,0 +1,107 @@
+"""Schemathesis over the served OpenAPI document: whatever is sent, the server answers as the document says, and never with a 5xx."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.services.samples import binary
+from tests.services.served import Served, served
+
+CONFIG = """
+[generation]
+database = "none"
+
+[checks]
+enabled = false
+not_a_server_error.enabled = true
+status_code_conformance.enabled = true
+content_type_conformance.enabled = true
+response_headers_conformance.enabled = true
+response_schema_conformance.enabled = true
+negative_data_rejection.enabled = true
+positive_data_acceptance.enabled = true
+unsupported_method.enabled = true
+allow_header_conformance.enabled = true
+ignored_auth.enabled = true
+
+[parameters]
+"path.media_id" = "{media}"
+
+[[operations]]
+include-method = "DELETE"
+include-path = "/v1/media/{{media_id}}"
+parameters = {{ "path.media_id" = "{doomed}" }}
+
+[[operations]]
+include-path = "/s/{{token}}/v1/media/{{media_id}}"
+parameters = {{ "path.media_id" = "{linked}", "path.token" = "{token}" }}
+
+# What no schema can say: `expires_in` excludes `expires_at`, which lies in the future; there is no variant that this server makes.
+[[operations]]
+include-method-regex = "POST|PATCH"
+checks.positive_data_acceptance.enabled = false
+# Bodies are read leniently: 0 for false, "7" for 7, and an empty form field for none.
+checks.negative_data_rejection.enabled = false
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of its own: much is written, quarantined and deleted here."""
+    with served(tmp_path_factory.mktemp("schemathesis"), "[limits]\nuploads_per_second = 0\n") as running:
+        yield running
+
+
+@pytest.fixture
+def config(server: Served, tmp_path: Path) -> Path:
+    """A configuration that names media of the test's own: one to work on, one to delete, and one that only a prefix link opens."""
+    media, doomed, linked = (server.upload(binary(3000, f"{tmp_path}{number}".encode()), sub="writer")["id"] for number in range(3))
+    url = server.client.post(f"/v1/media/{linked}/sign", json={"prefix": True}, headers=server.auth("writer")).json()["url"]
+    token = urlsplit(url).path.split("/")[2]
+    file = tmp_path / "schemathesis.toml"
+    file.write_text(CONFIG.format(media=media, doomed=doomed, linked=linked, token=token))
+    return file
+
+
+def check(server: Served, config: Path, *, credentials: dict[str, str], examples: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        str(config),
+        "--no-color",
+        "run",
+        f"{server.url}/schema/openapi.json",
+    ]
+    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples), "--seed", "1"]
+    command += ["--continue-on-failure", "--request-timeout", "10", "--max-redirects", "0"]
+    command += [word for name, value in credentials.items() for word in ("--header", f"{name}: {value}")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=config.parent, timeout=100)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+def successes(server: Served) -> set[tuple[str, str]]:
+    """Every (method, route) that has answered below 400 so far."""
+    seen = re.findall(r'mediacdn_requests_total\{method="(\w+)",route="([^"]+)",status="[23]\d\d"\}', server.client.get("/metrics").text)
+    return {(method, re.sub(r":str", "", route)) for method, route in seen}
+
+
+def test_an_admin_gets_what_the_document_says(server: Served, config: Path) -> None:
+    check(server, config, credentials=server.auth("root", "admin"), examples=10)
+    document = server.client.get("/schema/openapi.json").json()
+    operations = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert operations - successes(server) == set(), "the run told nothing of these"
+
+
+def test_a_reader_gets_what_the_document_says(server: Served, config: Path) -> None:
+    check(server, config, credentials=server.auth("reader", "read"), examples=2)
+
+
+def test_a_stranger_gets_what_the_document_says(server: Served, config: Path) -> None:
+    check(server, config, credentials={}, examples=2)

@@ -1,0 +1,134 @@
+"""The real command for tests: `mediacdn serve` in a process of its own, on a free port, with a data directory that the test owns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+class Served:
+    """A running server: `url`, its data directory and its log so far."""
+
+    def __init__(
+        self,
+        data: Path,
+        config: Path | None,
+        environ: Mapping[str, str],
+        arguments: tuple[str, ...] = ("--no-worker",),
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        self.data = data
+        self._prefix = prefix
+        self._config = config
+        # Compiled code is kept as in any ordinary installation, whatever the environment of the tests says.
+        self._environ = {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **environ}
+        self._arguments = arguments
+        self._tokens: dict[tuple[str, str], str] = {}
+        self.log: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again after `kill`; returns when it answers."""
+        command = [
+            *self._prefix,
+            sys.executable,
+            "-m",
+            "mediacdn",
+            "serve",
+            "--port",
+            "0",
+            "--data",
+            str(self.data),
+            "--json",
+            *self._arguments,
+        ]
+        if self._config is not None:
+            command += ["--config", str(self._config)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environ, text=True, bufsize=1)
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait(10)
+            self._reader.join(5)
+            raise RuntimeError(f"the server ended with {self.process.returncode}:\n" + "".join(self.log))
+        self.said: dict[str, Any] = json.loads(line)
+        self.url: str = self.said["url"]
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+
+    def token(self, sub: str = "alice", scope: str = "write", expires: str = "1h") -> str:
+        """A development token from the real command."""
+        key = (sub, scope + expires)
+        if key not in self._tokens:
+            command = [sys.executable, "-m", "mediacdn", "token", "--data", str(self.data), "--scope", scope, "--sub", sub]
+            command += ["--expires", expires, "--json"]
+            if self._config is not None:
+                command += ["--config", str(self._config)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=self._environ, timeout=30)
+            self._tokens[key] = json.loads(done.stdout)["token"]
+        return self._tokens[key]
+
+    def auth(self, sub: str = "alice", scope: str = "write") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(sub, scope)}"}
+
+    def upload(self, body: bytes, *, sub: str = "alice", headers: Mapping[str, str] | None = None, **params: str) -> dict[str, Any]:
+        """POST a raw body and give the record."""
+        answer = self.client.post("/v1/media", content=body, params=params, headers={**self.auth(sub), **(headers or {})})
+        assert answer.status_code in (200, 201), answer.text
+        record: dict[str, Any] = answer.json()
+        return record
+
+    def kill(self) -> None:
+        """kill -9, as a crash."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM and the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(40)
+        self._reader.join(5)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+        return code
+
+
+@contextmanager
+def served(
+    data: Path,
+    toml: str = "",
+    *,
+    environ: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = ("--no-worker",),
+    prefix: tuple[str, ...] = (),
+) -> Iterator[Served]:
+    """Serve with `toml` as the configuration until the context is left."""
+    config = None
+    if toml:
+        data.mkdir(parents=True, exist_ok=True)
+        config = data / "mediacdn.toml"
+        config.write_text(toml)
+    server = Served(data, config, environ or {}, arguments, prefix)
+    try:
+        yield server
+    finally:
+        server.stop()
