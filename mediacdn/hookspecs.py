@@ -13,7 +13,7 @@ from mediacdn.model import Event
 hookspec = pluggy.HookspecMarker("mediacdn")
 hookimpl = pluggy.HookimplMarker("mediacdn")
 
-SEAMS = ("storage", "authenticator", "authorizer", "counters")
+SEAMS = ("storage", "authenticator", "authorizer", "counters", "cache_policy", "bus")
 
 
 class Kit(Struct, frozen=True):

@@ -1,11 +1,11 @@
 """The seams: what a driver promises and what the core promises it, as Protocols. A power that a driver may lack is a Protocol of its own, found with isinstance."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
-from mediacdn.model import ByteRange, Card, ObjectInfo, Principal
+from mediacdn.model import Admission, ByteRange, Card, Change, ObjectInfo, Principal
 
 
 class Storage(Protocol):
@@ -85,6 +85,27 @@ class Counters(Protocol):
 
     async def take(self, key: str, cost: float, rate: float, burst: float) -> float:
         """Caller promises: `rate` per second and `burst` are positive. Driver promises: 0 and the cost is taken, or the seconds to wait and nothing is taken. Raises: nothing; an outage allows."""
+        ...
+
+
+class CachePolicy(Protocol):
+    """Decides which copies the edge keeps, where and for how long."""
+
+    def judge(self, card: Card, variant: str, hits: int) -> Admission:
+        """Caller promises: `variant` is "" for the original; `hits` counts this media's requests in this process, this one included, and may forget.
+        Driver promises: the same answer for the same arguments, at once: it is called on the event loop and does no I/O. Raises: nothing."""
+        ...
+
+
+class Bus(Protocol):
+    """Tells the server processes of other nodes of changes, sooner than their sweep of the sequence would find them."""
+
+    async def publish(self, changes: Sequence[Change]) -> None:
+        """Caller promises: the changes are committed. Driver promises: best effort, within a second or not at all. Raises: Unavailable, which the caller survives."""
+        ...
+
+    def listen(self) -> AsyncIterator[Sequence[Change]]:
+        """Driver promises: what others (perhaps also this process) publish from now on, in any order, perhaps twice, perhaps not at all; reconnects by itself."""
         ...
 
 

@@ -100,6 +100,27 @@ class Card(Struct, frozen=True):
     width: int | None = None
     height: int | None = None
     duration: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Admission(Struct, frozen=True):
+    """What a cache policy says of one media's copy. Times are seconds; `rule` names what decided, for people.
+
+    `tiers` is where a copy may go: of "memory" and "disk"; none means that it is not kept. A copy is fresh for `ttl`, then stale for `grace`.
+    """
+
+    rule: str
+    tiers: tuple[str, ...]
+    ttl: float
+    grace: float
+    pinned: bool = False
+
+
+class Change(Struct, frozen=True):
+    """A committed change that makes cards untrue: its number in the catalog's gapless sequence, and whose; None for every media (a purge of all)."""
+
+    seq: int
+    media_id: str | None
 
 
 class Media(Struct, frozen=True, kw_only=True):
@@ -145,7 +166,7 @@ class Media(Struct, frozen=True, kw_only=True):
         return Card(
             self.id, self.owner, self.public, self.state, self.status, self.generation, self.links_valid_from, self.expires_at,
             self.storage, self.storage_key, self.size, self.digest, self.media_type, self.created_at,
-            self.filename, self.width, self.height, self.duration,
+            self.filename, self.width, self.height, self.duration, self.tags,
         )  # fmt: skip
 
 

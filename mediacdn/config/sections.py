@@ -77,15 +77,73 @@ class Rule(Section, frozen=True):
     public: bool | None = None
 
 
+class EdgeRule(Section, frozen=True):
+    """A caching rule: the first whose conditions all hold decides; what it leaves out is the [edge] table's. Sizes are bytes and inclusive, times are seconds."""
+
+    name: str | None = None
+    """How `mediacdn explain` calls it; by default its number, from 1."""
+    type: str | None = None
+    min_size: Amount | None = None
+    max_size: Amount | None = None
+    public: bool | None = None
+    variant: str | None = None
+    """The original is "original"; "*" is any variant but it."""
+    tag: str | None = None
+    storage: str | None = None
+    min_hits: Amount | None = None
+    """Requests for it since the process began to count, this one included."""
+    admit: Literal["always", "second-hit", "never"] | None = None
+    tiers: tuple[Literal["memory", "disk"], ...] | None = None
+    ttl: Amount | None = None
+    grace: Amount | None = None
+    pin: bool = False
+    """Kept before all that is not pinned, whatever the eviction."""
+
+
 class Edge(Section, frozen=True):
-    """Freshness told to caches in front, seconds."""
+    """The cache, and the freshness told to caches in front. Sizes are bytes, times are seconds."""
 
     public_max_age: Amount = 86400
     private_max_age: Amount = 60
+    cdn_max_age: Amount | None = None
+    """Sent to a CDN in front as CDN-Cache-Control for public media, which overrides what is told to browsers."""
+    surrogate_key_header: str | None = None
+    """Name of a field that carries a public media's surrogate keys, such as Surrogate-Key, xkey or Cache-Tag."""
     open_files: Amount = 512
     """How many open files of local storages are kept open."""
     cards: Count = 100_000
     """How many media cards are kept in the process."""
+    memory: Amount = 268_435_456
+    """Bytes of bodies kept in each server process; 0 is off."""
+    memory_eviction: Literal["lru", "tinylfu", "least-recently-stored"] = "lru"
+    memory_local: Amount = 65_536
+    """Largest object of a local storage that is kept in memory; larger ones are sent from the page cache by the kernel."""
+    disk: Amount = 10_737_418_240
+    """Bytes of bodies kept on disk for all server processes; 0 is off."""
+    disk_eviction: Literal["lru", "least-recently-stored"] = "least-recently-stored"
+    disk_local: bool = False
+    """Whether objects of local storages go to the disk tier too."""
+    directory: str = ""
+    """Where the disk tier and the shared table live; by default `edge` in the data directory. It must be a local file system."""
+    slice_size: Annotated[int, Meta(ge=65_536, le=67_108_864)] = 4_194_304
+    fills: Count = 32
+    """Slices that are read from storages at once."""
+    admit: Literal["always", "second-hit", "never"] = "always"
+    ttl: Amount = 86400
+    """After it a copy is stale: the origin is asked whether the object is still there before the copy counts as fresh again."""
+    grace: Amount = 86400
+    """How long a stale copy is still served: while it is revalidated, and while the origin does not answer."""
+    negative_ttl: Rate = 1.0
+    """How long an unknown id, or an object that its storage does not have, is remembered."""
+    warm_on_head: bool = True
+    """Whether a HEAD brings the object, or its first slice, into the cache."""
+    sweep_every: Seconds = 1.0
+    """How often the sequence of changes is read, which heals what a lost message or a crash left behind."""
+    policy: str = "rules"
+    """The cache_policy driver; "rules" is the built-in one."""
+    bus: str | None = None
+    """The driver that tells other nodes of changes at once; without one they learn of them by the sweep."""
+    rules: tuple[EdgeRule, ...] = ()
 
 
 class Signing(Section, frozen=True):

@@ -1,6 +1,7 @@
 """HTTP dates (RFC 9110 section 5.6.7): writes the one form that may be sent, reads the three that may arrive."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -27,6 +28,21 @@ def http_date(when: datetime) -> str:
         f"{_DAYS[when.weekday()]}, {when.day:02d} {_MONTHS[when.month - 1]} {when.year:04d}"
         f" {when.hour:02d}:{when.minute:02d}:{when.second:02d} GMT"
     )
+
+
+class DateLine:
+    """The Date of answers that begin now (RFC 9110 section 6.6.1): written once a second, never older than the moment it is asked for."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = b""
+
+    def __call__(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._text = http_date(datetime.fromtimestamp(second, UTC)).encode()
+        return self._text
 
 
 def parse_http_date(text: str, now: datetime) -> datetime | None:

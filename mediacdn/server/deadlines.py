@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from mediacdn.config import Server
 from mediacdn.errors import RequestTimeout, TooManyRequests
+from mediacdn.http.dates import DateLine
 from mediacdn.server.addresses import Addresses
 from mediacdn.server.exchange import Exchange
 from mediacdn.server.framing import LINGER_TIME, Framing
@@ -162,4 +163,4 @@ class Deadlines(Framing):
 def deadline_protocol(settings: Server, kind: type[Deadlines] = Deadlines) -> type[Deadlines]:
     """The protocol class for uvicorn's `http` setting. Connections are counted by class, so make one for each server. Raises: ConfigError."""
     addresses = Addresses(settings.max_connections_per_address, settings.trusted_proxies)
-    return type(kind.__name__, (kind,), {"settings": settings, "addresses": addresses})
+    return type(kind.__name__, (kind,), {"settings": settings, "addresses": addresses, "date": DateLine()})

@@ -106,9 +106,7 @@ class Exchange(RequestResponseCycle):
             raise RuntimeError(f"expected http.response.start, got {message['type']}")
         status = message["status"]
         length: int | None = None
-        lines = [STATUS_LINE[status]]
-        for name, value in self.connection.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
+        lines = [STATUS_LINE[status], b"date: ", self.connection.date(), b"\r\n"]
         fields = message.get("headers", ())
         if HEADER_VALUE_RE.search(b"".join([value for _, value in fields])):
             raise RuntimeError("a header field's value is not fit to be sent")

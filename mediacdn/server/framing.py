@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from mediacdn.config import Server
 from mediacdn.errors import BadRequest, FieldsTooLarge, MediaError, UriTooLong
+from mediacdn.http.dates import DateLine
 from mediacdn.server.exchange import Exchange
 from mediacdn.server.refusal import refusal
 from mediacdn.server.zerocopy import EXTENSION, DirectSocket
@@ -39,6 +40,7 @@ class Framing(HttpToolsProtocol):
     """
 
     settings: ClassVar[Server]
+    date: ClassVar[DateLine]
     cycle: Exchange | None  # type: ignore[assignment]
 
     def __init__(
@@ -323,7 +325,7 @@ class Framing(HttpToolsProtocol):
                 self.transport.abort()
                 return
         head = bool(self.url) and self.parser.get_method() == b"HEAD"
-        self.push(refusal(error, self.server_state.default_headers, head=head))
+        self.push(refusal(error, self.date(), head=head))
         self._linger()
 
     def on_response_complete(self) -> None:

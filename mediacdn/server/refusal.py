@@ -1,14 +1,11 @@
 """The answer to a request that never reaches the application: a whole HTTP/1.1 answer with an RFC 9457 document, after which the connection ends."""
 
-from collections.abc import Iterable
 from secrets import token_hex
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from mediacdn.errors import MediaError
-
-Fields = Iterable[tuple[bytes, bytes]]
 
 
 def problem(error: MediaError) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -33,11 +30,11 @@ def problem(error: MediaError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return fields, body
 
 
-def refusal(error: MediaError, default_headers: Fields, *, head: bool = False) -> bytes:
+def refusal(error: MediaError, date: bytes, *, head: bool = False) -> bytes:
     """The bytes of the answer, with Connection: close; without its body where the method is HEAD (RFC 9110 section 9.3.2)."""
     fields, body = problem(error)
     lines = [STATUS_LINE[error.status]]
-    for name, value in (*default_headers, *fields, (b"connection", b"close")):
+    for name, value in ((b"date", date), *fields, (b"connection", b"close")):
         lines += (name, b": ", value, b"\r\n")
     lines.append(b"\r\n")
     if not head:

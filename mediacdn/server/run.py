@@ -61,7 +61,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=True,
+        date_header=False,
         proxy_headers=False,
         backlog=listening.BACKLOG,
         timeout_keep_alive=math.ceil(settings.idle_timeout),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediacdn.http.dates import http_date, parse_http_date
+from mediacdn.http.dates import DateLine, http_date, parse_http_date
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 EXAMPLE = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
@@ -111,3 +111,16 @@ def test_obsolete_forms_round_trip(when: datetime) -> None:
 @settings(deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
     parse_http_date(text, NOW)
+
+
+def test_the_date_of_an_answer_is_the_second_it_is_asked_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = EXAMPLE.timestamp()
+    monkeypatch.setattr("mediacdn.http.dates.time.time", lambda: moment)
+    line = DateLine()
+    assert line() == b"Sun, 06 Nov 1994 08:49:37 GMT"
+    moment += 0.999
+    assert line() == b"Sun, 06 Nov 1994 08:49:37 GMT"
+    moment += 0.001
+    assert line() == b"Sun, 06 Nov 1994 08:49:38 GMT"
+    moment -= 60
+    assert line() == b"Sun, 06 Nov 1994 08:48:38 GMT"
