@@ -79,6 +79,9 @@ class Deadlines(Framing):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.stalls()
+
+    def stalls(self) -> None:
         self.watch(self.loop.time() + self._step)
 
     def body_begins(self) -> None:
@@ -107,7 +110,7 @@ class Deadlines(Framing):
         """Act on what is overdue; when to look again, or None when the connection is ending by itself."""
         transport = self.transport
         pending = transport.get_write_buffer_size()
-        if pending:
+        if pending or self._pour is not None:
             self._linger_until = now + LINGER_TIME
             if self._patience.lasts(WRITING, self._written - pending - self._unacknowledged(), now):
                 return now + self._step

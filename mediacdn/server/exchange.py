@@ -1,14 +1,13 @@
 """One request and its answer over ASGI: uvicorn's cycle with bodies that are not copied, honest framing for old clients, and an end that the connection decides."""
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
-from mediacdn.errors import MediaError, ObjectCorrupt
+from mediacdn.errors import MediaError
 from mediacdn.server.refusal import problem
-from mediacdn.server.zerocopy import EXTENSION, PLUG
+from mediacdn.server.zerocopy import EXTENSION
 
 if TYPE_CHECKING:
     from mediacdn.server.framing import Framing
@@ -190,51 +189,37 @@ class Exchange(RequestResponseCycle):
         self.expected_content_length -= left
         head, self._top = b"".join(self._top), []
         connection, transport = self.connection, self.transport
-        direct = connection.direct()
-        while left:
-            if transport.get_write_buffer_size():
-                await self._room(b"")
-            if self.disconnected:
-                return
-            try:
-                if head:
-                    sent = direct.send(head)
-                    connection.count(sent)
-                    head = head[sent:]
-                    if head:
-                        await self._room(head)
-                        head = b""
-                    continue
-                gone = direct.send_file(file, at, left)
-            except OSError:  # the peer is gone; the transport will hear of it, or does so now
-                transport.abort()
-                self.disconnected = True
-                return
-            if gone is None:
-                plug = os.pread(file, min(left, PLUG), at)
-                gone = len(plug)
-                if plug:
-                    await self._room(plug)
-            else:
-                connection.count(gone)
-            if not gone:
-                transport.abort()  # no clean end for a body that is not whole
-                raise ObjectCorrupt("The stored object ended before its recorded size")
-            at += gone
-            left -= gone
-        if not message.get("more_body", False):
+        await self._emptied()
+        if self.disconnected:
+            return
+        ended: asyncio.Future[Exception | None] = connection.loop.create_future()
+
+        def over(error: Exception | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        connection.pour(head, file, at, left, over)
+        try:
+            error = ended.result() if ended.done() else await ended
+        except asyncio.CancelledError:
+            connection.leave_off()
+            raise
+        if error is not None:
+            transport.abort()  # no clean end for a body that is not whole; a peer that is gone will be heard of, or is now
+            if not isinstance(error, OSError):
+                raise error
+            self.disconnected = True
+        elif not message.get("more_body", False):
             self._complete()
 
-    async def _room(self, piece: bytes) -> None:
-        """Hand the transport a piece and wait until it has nothing left."""
+    async def _emptied(self) -> None:
+        """Wait until the transport has nothing left."""
         transport = self.transport
-        if transport.is_closing():
-            self.disconnected = True
+        if not transport.get_write_buffer_size():
+            self.disconnected = self.disconnected or transport.is_closing()
             return
         transport.set_write_buffer_limits(high=0)
         try:
-            if piece:
-                self.connection.push(piece)
             while transport.get_write_buffer_size() and not self.disconnected:
                 if self.flow.write_paused:
                     await self.flow.drain()

@@ -17,7 +17,7 @@ from mediacdn.errors import BadRequest, FieldsTooLarge, MediaError, UriTooLong
 from mediacdn.http.dates import DateLine
 from mediacdn.server.exchange import Exchange
 from mediacdn.server.refusal import refusal
-from mediacdn.server.zerocopy import EXTENSION, DirectSocket
+from mediacdn.server.zerocopy import EXTENSION, DirectSocket, Ended, Pour
 
 MAX_FIELDS = 100
 MAX_TARGET = 16_384
@@ -64,6 +64,7 @@ class Framing(HttpToolsProtocol):
         self._received = 0  # bytes of request bodies
         self._written = 0
         self._direct: DirectSocket | None = None
+        self._pour: Pour | None = None
         self._idle_since = 0.0
         self._idle_limit = self.settings.header_timeout
         self._deaf = False  # the answer to the last request is given; what still comes is discarded
@@ -79,9 +80,13 @@ class Framing(HttpToolsProtocol):
     def forgive(self) -> None:
         """The peer has sent more than the application takes: it is not the one that is slow; who keeps the time overrides this."""
 
+    def stalls(self) -> None:
+        """The peer does not take what it is sent at once; who keeps the time overrides this."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
         self._held = b""
+        self.leave_off()
         if self._direct is not None:
             self._direct.close()
         super().connection_lost(exc)
@@ -92,11 +97,23 @@ class Framing(HttpToolsProtocol):
         if self._held and not self.busy():
             self._release()
 
-    def direct(self) -> DirectSocket:
-        """The way past the transport, for whoever sends files."""
+    def pour(self, head: bytes, file: int, at: int, count: int, ended: Ended, keep: Any = None) -> None:
+        """Send `head` and a span of a file past the transport, whose buffer must be empty; see Pour for `ended` and `keep`. One at a time."""
         if self._direct is None:
-            self._direct = DirectSocket(self.transport)
-        return self._direct
+            self._direct = DirectSocket(self.loop, self.transport)
+
+        def over(error: Exception | None) -> None:
+            self._pour = None
+            ended(error)
+
+        self._pour = pour = Pour(self._direct, head, file, at, count, count=self.count, ended=over, keep=keep)
+        if not pour.begin():
+            self.stalls()
+
+    def leave_off(self) -> None:
+        """Stop pouring, when something is poured."""
+        if self._pour is not None:
+            self._pour.give_up(ConnectionResetError())
 
     def count(self, written: int) -> None:
         """Count bytes that went past the transport."""
@@ -123,7 +140,7 @@ class Framing(HttpToolsProtocol):
     def busy(self) -> bool:
         """Whether the next request has to wait: one is being answered, or the peer does not read what it was sent."""
         cycle = self.cycle
-        return (cycle is not None and not cycle.response_complete) or self.flow.write_paused
+        return (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._pour is not None
 
     def _take(self, data: bytes, start: int) -> None:
         size = len(data)
