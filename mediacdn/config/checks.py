@@ -2,19 +2,29 @@
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from mediacdn.config.decoding import Path, Reader, nearest
-from mediacdn.config.sections import Auth, Config, Limits, Rule, Server, Signing
+from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, Rule, Server, Signing
 from mediacdn.model import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 HOST = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?\Z")
 TYPE = re.compile(r"(\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*))\Z")
+FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 KEY_BYTES = 32
+OUR_FIELDS = frozenset((
+    "accept-ranges", "age", "allow", "alt-svc", "cache-control", "cache-group-invalidation", "cache-groups", "cache-status",
+    "cdn-cache-control", "connection", "content-digest", "content-disposition", "content-encoding", "content-length", "content-range",
+    "content-security-policy", "content-type", "cross-origin-resource-policy", "date", "etag", "expires", "last-modified", "link",
+    "location", "referrer-policy", "repr-digest", "retry-after", "server", "server-timing", "set-cookie", "trailer", "transfer-encoding",
+    "upgrade", "vary", "via", "www-authenticate", "x-content-type-options", "x-request-id",
+))  # fmt: skip
+"""Fields of an answer that are spoken for, by the server or by HTTP itself; Access-Control-… are too."""
 
 
 def check(config: Config, reader: Reader) -> None:
@@ -37,7 +47,8 @@ def check(config: Config, reader: Reader) -> None:
         )
     _names(config.storage, ("storage",), reader)
     for number, rule in enumerate(config.routing):
-        _rule(rule, number, config, reader)
+        _conditions(rule, ("routing", number), config, reader)
+    _edge(config.edge, config, reader)
     _once(config.plugins, ("plugins",), reader)
 
 
@@ -141,9 +152,9 @@ def _limits(limits: Limits, reader: Reader) -> None:
         reader.problem(("limits", "uploads_burst"), "must be at least 1 where limits.uploads_per_second is set")
 
 
-def _rule(rule: Rule, number: int, config: Config, reader: Reader) -> None:
-    path: Path = ("routing", number)
-    if rule.storage not in config.storage:
+def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reader) -> None:
+    """Check what rules of routing and of the edge have in common."""
+    if rule.storage is not None and rule.storage not in config.storage:
         known = ", ".join(f"storage.{name}" for name in config.storage)
         reader.problem(
             (*path, "storage"), f"names {rule.storage!r}, which is not configured{_meant(rule.storage, config.storage)} (there is {known})"
@@ -152,6 +163,84 @@ def _rule(rule: Rule, number: int, config: Config, reader: Reader) -> None:
         _type(rule.type, (*path, "type"), reader)
     if rule.min_size is not None and rule.max_size is not None and rule.min_size > rule.max_size:
         reader.problem((*path, "min_size"), f"is more than max_size ({rule.max_size})")
+
+
+def _edge(edge: Edge, config: Config, reader: Reader) -> None:
+    for key, name in (("policy", edge.policy if edge.policy != "rules" else None), ("bus", edge.bus)):
+        if name is not None:
+            _names([name], ("edge", key), reader)
+        if name in Edge.__struct_fields__:
+            reader.problem(("edge", key), f"names the driver {name!r}, whose table [edge.{name}] would be the key of this name")
+    if edge.policy == edge.bus:
+        reader.problem(("edge", "bus"), f"names {edge.bus!r}, as edge.policy does; two drivers cannot share the table [edge.{edge.bus}]")
+    if edge.rules and edge.policy != "rules":
+        reader.problem(("edge", "rules"), f'are read by the policy "rules" alone, and edge.policy is {edge.policy!r}')
+    header = edge.surrogate_key_header
+    if header is not None and not FIELD_NAME.match(header):
+        reader.problem(
+            ("edge", "surrogate_key_header"),
+            f"expected the name of a header field such as Surrogate-Key, xkey or Cache-Tag, found {header!r}",
+        )
+    elif header is not None and (
+        header.lower() in OUR_FIELDS or header.lower().startswith(("access-control-", "x-media-", "upload-", "tus-"))
+    ):
+        reader.problem(("edge", "surrogate_key_header"), f"names {header}, which carries something else in the server's answers")
+    _edge_folder(edge, config, reader)
+    if edge.ttl + edge.grace == 0 and edge.admit != "never":
+        reader.problem(("edge", "ttl"), 'is 0 and so is edge.grace: no copy would ever be used; set admit = "never" to keep none')
+    called: dict[str, int] = {}
+    for number, rule in enumerate(edge.rules):
+        _edge_rule(rule, number, config, reader)
+        name = str(number + 1) if rule.name is None else rule.name
+        if name in called:
+            reader.problem(("edge", "rules", number, "name"), f"names {name!r}, which is what edge.rules[{called[name]}] is called")
+        called.setdefault(name, number)
+    everything = next((number for number, rule in enumerate(edge.rules) if not _asks(rule)), len(edge.rules))
+    for number in range(everything + 1, len(edge.rules)):
+        reader.problem(("edge", "rules", number), f"is never reached: edge.rules[{everything}] before it has no conditions")
+
+
+def _edge_folder(edge: Edge, config: Config, reader: Reader) -> None:
+    """The disk tier empties its folder when it must: nothing else may lie in it."""
+    data = os.path.abspath(config.server.data)
+    folder = os.path.abspath(os.path.join(data, edge.directory or "edge"))
+    kept = {"the data directory": data}
+    for name, table in config.storage.items():
+        if table.get("driver") == "local" and isinstance(path := table.get("path") or "objects", str):
+            kept[f"the objects of storage.{name}"] = os.path.abspath(os.path.join(data, path))
+    for what, where in kept.items():
+        if where == folder or where.startswith(folder.rstrip("/") + "/"):
+            reader.problem(("edge", "directory"), f"must be a folder of its own; {what} would lie in it")
+
+
+def _edge_rule(rule: EdgeRule, number: int, config: Config, reader: Reader) -> None:
+    path: Path = ("edge", "rules", number)
+    admit = rule.admit or config.edge.admit
+    _conditions(rule, path, config, reader)
+    if rule.name is not None and (
+        rule.name in ("", "default") or not rule.name.isprintable() or (rule.name.isdigit() and rule.name != str(number + 1))
+    ):
+        reader.problem((*path, "name"), f'expected a name that is no other rule\'s number and not "default", found {rule.name!r}')
+    if rule.variant == "":
+        reader.problem((*path, "variant"), 'expected the name of a variant, "original", or "*" for any variant')
+    if rule.tiers is not None:
+        if len(set(rule.tiers)) < len(rule.tiers):
+            reader.problem((*path, "tiers"), "names a tier twice")
+        if not rule.tiers and admit != "never":
+            reader.problem((*path, "tiers"), 'is empty; to keep no copy, set admit = "never"')
+    ttl, grace = config.edge.ttl if rule.ttl is None else rule.ttl, config.edge.grace if rule.grace is None else rule.grace
+    if ttl + grace == 0 and admit != "never" and (rule.ttl, rule.grace) != (None, None):
+        reader.problem(
+            (*path, "ttl" if rule.ttl == 0 else "grace"), 'leaves copies no time in which they are used; set admit = "never" to keep none'
+        )
+    if rule.pin and admit == "never":
+        reader.problem((*path, "pin"), 'pins what admit = "never" does not keep')
+
+
+def _asks(rule: EdgeRule) -> bool:
+    """Whether a rule has a condition that some media may fail."""
+    bounds = rule.type not in (None, "*/*") or (rule.min_size or 0) > 0 or rule.max_size is not None or (rule.min_hits or 0) > 1
+    return bounds or any(each is not None for each in (rule.public, rule.variant, rule.tag, rule.storage))
 
 
 def _type(pattern: str, path: Path, reader: Reader) -> None:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from mediacdn.config import secrets
 from mediacdn.config.decoding import Path, Text, annotation, dotted, is_struct
-from mediacdn.config.sections import Auth, Config
+from mediacdn.config.sections import HOSTS, Config
 from mediacdn.errors import ConfigError
 
 RESERVED = {
@@ -117,7 +117,7 @@ class Layers:
 
 def is_reference(path: Path) -> bool:
     """Whether a path ends inside a value, as `{file = …}` does; a section and a driver's table are no values, but may have keys of these names."""
-    deep = path[0] == "storage" or (path[0] == "auth" and path[1:2] and path[1] not in Auth.__struct_fields__)
+    deep = path[0] == "storage" or (path[0] in HOSTS and path[1:2] and path[1] not in HOSTS[str(path[0])].__struct_fields__)
     return len(path) >= (4 if deep else 3) and path[-1] in ("file", "env")
 
 
@@ -130,7 +130,7 @@ def locate(name: str, tree: dict[str, Any]) -> tuple[Path, Any]:
         fields = {field.encode_name: field.type for field in structs.fields(kind)} if is_struct(kind) else {}
         present = list(table) if isinstance(table, dict) else []
         key = next((key for key in [*fields, *present] if re.sub(r"\W", "_", key).lower() == part.lower()), part.lower())
-        other = get_args(kind)[1] if get_origin(kind) is dict else dict[str, Any] if kind is Auth else Any
+        other = get_args(kind)[1] if get_origin(kind) is dict else dict[str, Any] if kind in HOSTS.values() else Any
         kind, _ = annotation(fields.get(key, other))
         path.append(key)
         table = table.get(key) if isinstance(table, dict) else None

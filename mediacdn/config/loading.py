@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from mediacdn.config.checks import check
 from mediacdn.config.decoding import COMMAND_LINE, Reader, Text, decode, dotted
 from mediacdn.config.layers import Layers
-from mediacdn.config.sections import Auth, Config
+from mediacdn.config.sections import HOSTS, Auth, Config, Edge
 from mediacdn.config.showing import flatten
 
 T = TypeVar("T", bound=Struct)
@@ -59,31 +59,42 @@ def decode_driver(kind: type[T], table: Mapping[str, Any], path: str, sources: M
 
 
 def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Give each storage its driver, and move the tables of the named authenticators to where the Struct keeps them."""
+    """Give each storage its driver, and move the tables of the named drivers of [auth] and [edge] to where the Structs keep them."""
     storage = tree.setdefault("storage", {})
     if isinstance(storage, dict):
         storage.setdefault("default", {})
         for table in storage.values():
             if isinstance(table, dict):
                 table.setdefault("driver", "local")
-    auth = tree.get("auth")
-    if isinstance(auth, dict):
-        tree["auth"] = _with_drivers(auth, reader)
+    for section, named, by in (
+        ("auth", _authenticators, "auth.authenticators nor auth.authorizer"),
+        ("edge", _edge, "edge.policy nor edge.bus"),
+    ):
+        if isinstance(table := tree.get(section), dict):
+            tree[section] = _with_drivers(section, table, named(table), by, reader)
     return tree
 
 
-def _with_drivers(auth: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    fields = {field.name: field.type for field in structs.fields(Auth) if field.name != "drivers"}
+def _authenticators(auth: dict[str, Any]) -> set[str]:
     quiet = Reader()
-    names = quiet.read(fields["authenticators"], auth.get("authenticators", Auth().authenticators), ())
-    named = {*(names if not quiet.problems else ()), str(auth.get("authorizer"))}
-    keys = {key: value for key, value in auth.items() if key in fields}
+    kind = next(field.type for field in structs.fields(Auth) if field.name == "authenticators")
+    names = quiet.read(kind, auth.get("authenticators", Auth().authenticators), ())
+    return {*(names if not quiet.problems else ()), str(auth.get("authorizer"))}
+
+
+def _edge(edge: dict[str, Any]) -> set[str]:
+    return {str(edge.get("policy", Edge().policy)), str(edge.get("bus"))}
+
+
+def _with_drivers(section: str, table: dict[str, Any], named: set[str], by: str, reader: Reader) -> dict[str, Any]:
+    fields = {field.name for field in structs.fields(HOSTS[section]) if field.name != "drivers"}
+    keys = {key: value for key, value in table.items() if key in fields}
     drivers: dict[str, Any] = {}
-    for key in [key for key in auth if key not in fields]:
-        if key not in named and isinstance(auth[key], dict) and key != "drivers":
-            reader.problem(("auth", key), "configures a driver that neither auth.authenticators nor auth.authorizer names")
+    for key in [key for key in table if key not in fields]:
+        if key not in named and isinstance(table[key], dict) and key != "drivers":
+            reader.problem((section, key), f"configures a driver that neither {by} names")
         elif key not in named:
-            reader.unknown(Auth, ("auth", key))
-        elif reader.read(dict[str, Any], auth[key], ("auth", key)) is not None:
-            drivers[key] = auth[key]
+            reader.unknown(HOSTS[section], (section, key))
+        elif reader.read(dict[str, Any], table[key], (section, key)) is not None:
+            drivers[key] = table[key]
     return {**keys, "drivers": drivers if not reader.problems else {}}

@@ -101,7 +101,7 @@ class EdgeRule(Section, frozen=True):
 
 
 class Edge(Section, frozen=True):
-    """The cache, and the freshness told to caches in front. Sizes are bytes, times are seconds."""
+    """The cache, and the freshness told to caches in front. Sizes are bytes, times are seconds. `policy` and `bus` are drivers, each with its own table [edge.NAME]."""
 
     public_max_age: Amount = 86400
     private_max_age: Amount = 60
@@ -144,6 +144,8 @@ class Edge(Section, frozen=True):
     bus: str | None = None
     """The driver that tells other nodes of changes at once; without one they learn of them by the sweep."""
     rules: tuple[EdgeRule, ...] = ()
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [edge.NAME] tables; not a key of its own."""
 
 
 class Signing(Section, frozen=True):
@@ -220,3 +222,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt")
+
+
+HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge}
+"""The sections whose drivers have tables inside them, [auth.NAME] and [edge.NAME]."""

@@ -7,16 +7,16 @@ from typing import Any
 from msgspec import Struct, structs
 
 from mediacdn.config.decoding import MASK, SECRET_NAME, Path, Secret
-from mediacdn.config.sections import Config
+from mediacdn.config.sections import HOSTS, Config
 
 
 def flatten(config: Config) -> Iterator[tuple[Path, Any]]:
-    """List every key in force with its value; the tables of authenticators stand at [auth.NAME], as they are written."""
+    """List every key in force with its value; the tables of drivers stand at [auth.NAME] and [edge.NAME], as they are written."""
     for path, value in _leaves(config, ()):
-        if path[:2] != ("auth", "drivers"):
+        if path[0] not in HOSTS or path[1] != "drivers":
             yield path, value
         elif len(path) > 2:
-            yield ("auth", *path[2:]), value
+            yield (path[0], *path[2:]), value
 
 
 def masked(config: Config) -> dict[str, Any]:
