@@ -1,7 +1,7 @@
 """The composition root: from a configuration to a running application. The only file that knows plugins; it opens drivers in order in its lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -21,18 +21,20 @@ from prometheus_client.process_collector import ProcessCollector
 from mediacdn.access import Access
 from mediacdn.catalog.card import CardCache
 from mediacdn.catalog.database import Catalog, open_catalog
+from mediacdn.changes import Changes
 from mediacdn.config import Config, decode_driver
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.edge.files import OpenFiles
+from mediacdn.edge.stamps import Stamps
 from mediacdn.errors import MediaError, NotFound
 from mediacdn.hookspecs import Kit
 from mediacdn.ingest import Ingest
-from mediacdn.interfaces import Authenticator, Authorizer, Counters, Storage
+from mediacdn.interfaces import Authenticator, Authorizer, Bus, Counters, Storage
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.limits import MemoryCounters
-from mediacdn.model import Event
+from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
 from mediacdn.routes.admin import admin_routes
 from mediacdn.routes.callers import Callers
@@ -74,6 +76,7 @@ class Opened(Struct, frozen=True):
     authorizer: Authorizer | None
     counters: Counters
     digests: Digests
+    bus: Bus | None
 
 
 @asynccontextmanager
@@ -107,7 +110,13 @@ async def open_drivers(
         if config.auth.authorizer is not None and not storage_only:
             name = config.auth.authorizer
             authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
-        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests)
+        bus: Bus | None = None
+        if config.edge.bus is not None:
+            driver = plugins.driver("bus", config.edge.bus)
+            bus = await stack.enter_async_context(
+                driver.open(decode_driver(driver.config, {}, f"edge.{config.edge.bus}"), kit(config.edge.bus))
+            )
+        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus)
 
 
 def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
@@ -169,14 +178,23 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
     def emit(event: Event) -> None:
         hearing.submit(plugins.emit, event)
 
-    cards = CardCache(opened.catalog.media.card, config.edge.cards)
+    stamps = await open_stamps(config)
+    cards = CardCache(opened.catalog.media.card, config.edge.cards, stamps, config.edge.negative_ttl)
     files = OpenFiles(config.edge.open_files)
+
+    def close_files(ids: Collection[str]) -> None:
+        for each in ids:
+            if (card := cards.forget(each)) is not None:
+                files.drop(card.storage, card.key)
+
+    changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus, on_change=close_files)
+    await changes.sweep()
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
     addresses = Addresses(config.server.public_url, config.server.base_path)
     senders = Senders(opened.storages, opened.digests, files)
     delivery = Delivery(access, config.edge, config.cors.resource_policy)
-    lifecycle = Lifecycle(catalog=opened.catalog, cards=cards, files=files, storages=opened.storages, clock=clock, emit=emit)
+    lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     ingest = Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -223,13 +241,16 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat)}))
+    following = asyncio.create_task(changes.follow())
     try:
         yield
     finally:
         beat.cancel()
+        following.cancel()
         await described
-        with suppress(asyncio.CancelledError):
-            await beat
+        for each in (beat, following):
+            with suppress(asyncio.CancelledError):
+                await each
         ingest.close()
         hearing.shutdown(wait=True, cancel_futures=True)
 
@@ -255,16 +276,25 @@ def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
 
 
 async def run_worker(config: Config, *, plugins: Plugins | None = None, registry: CollectorRegistry | None = None) -> None:
-    """The worker process: sweep what crashes left, forget old idempotency keys, until cancelled."""
+    """The worker process: sweep what crashes left, forget old idempotency keys and changes, until cancelled."""
     loaded = plugins or Plugins.load(config.plugins)
     async with open_drivers(config, loaded, registry or CollectorRegistry(), storage_only=True) as opened:
-        await work(chores(config, opened))
+        stamps = await open_stamps(config)
+        changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(changes.follow())
+            group.create_task(work(chores(config, opened, changes)))
 
 
-def chores(config: Config, opened: Opened) -> Mapping[str, Chore]:
+async def open_stamps(config: Config) -> Stamps:
+    """Open the table that the processes of this node share. Raises: StartupError."""
+    return await asyncio.to_thread(Stamps, Path(config.edge.directory or Path(config.server.data) / "edge"))
+
+
+def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
     """What comes round in a worker."""
     clock = SystemClock()
-    lifecycle = sweeper(opened)
+    lifecycle = sweeper(opened, changes.told)
 
     async def sweep() -> None:
         swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
@@ -279,15 +309,27 @@ def chores(config: Config, opened: Opened) -> Mapping[str, Chore]:
     async def forget() -> None:
         await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
 
+    async def prune() -> None:
+        await opened.catalog.changes.prune()
+
     every = config.lifecycle.sweep_every
-    return {"sweep": Chore(every, sweep), "retire": Chore(every, retire), "idempotency": Chore(600.0, forget)}
+    return {
+        "sweep": Chore(every, sweep),
+        "retire": Chore(every, retire),
+        "idempotency": Chore(600.0, forget),
+        "changes": Chore(600.0, prune),
+    }
 
 
-def sweeper(opened: Opened) -> Lifecycle:
-    """A Lifecycle for processes that serve nobody: no cards to forget, no files open."""
+def sweeper(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]] | None = None) -> Lifecycle:
+    """A Lifecycle for processes that serve nobody: no files open; without `told`, those who serve learn by their own sweep."""
+
+    async def leave(changes: Sequence[Change]) -> None:
+        return
+
     return Lifecycle(
         catalog=opened.catalog,
-        cards=CardCache(opened.catalog.media.card, 1),
+        told=told or leave,
         files=OpenFiles(1),
         storages=opened.storages,
         clock=SystemClock(),

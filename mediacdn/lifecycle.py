@@ -1,35 +1,35 @@
 """What happens to media after they are stored: deletion, quarantine, revocation, and the sweep of what crashes left behind.
 
-Every change is committed first, then the process forgets its card, then the caller hears of it: no answer after the acknowledgement can come from the old state.
+Every change is committed first, then told to all who keep what it made untrue, then the caller hears of it: no answer after the acknowledgement can come from
+the old state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mediacdn.catalog.card import CardCache
 from mediacdn.catalog.database import Catalog
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import Clock, Storage
-from mediacdn.model import Event, Media
+from mediacdn.model import Change, Event, Media
 
 
 class Lifecycle:
-    """The state changes of media, bound to the catalog, the card cache and the storages."""
+    """The state changes of media, bound to the catalog, the storages and whoever is to be told."""
 
     def __init__(
         self,
         *,
         catalog: Catalog,
-        cards: CardCache,
+        told: Callable[[Sequence[Change]], Awaitable[None]],
         files: OpenFiles,
         storages: Mapping[str, Storage],
         clock: Clock,
         emit: Callable[[Event], None],
     ) -> None:
         self._catalog = catalog
-        self._cards = cards
+        self._told = told
         self._files = files
         self._storages = storages
         self._clock = clock
@@ -37,37 +37,56 @@ class Lifecycle:
 
     async def change(self, media_id: str, changes: Mapping[str, Any], *, dedupe_key: str | None, version: int | None) -> Media:
         """Raises: NotFound, PreconditionFailed, DuplicateExists."""
-        media = await self._catalog.media.change(media_id, changes, dedupe_key=dedupe_key, version=version)
-        self._told("media.changed", media_id, {"fields": sorted(changes)})
+        media, changed = await self._catalog.media.change(media_id, changes, dedupe_key=dedupe_key, version=version)
+        await self._told(changed)
+        self._tell("media.changed", media_id, {"fields": sorted(changes)})
         return media
 
     async def delete(self, media_id: str) -> None:
         """Delete a media for good; its bytes go with the last record that shares them. Idempotent. Raises: CatalogUnavailable."""
-        gone = await self._catalog.media.delete(media_id)
-        self._cards.drop(media_id)
+        gone, changed = await self._catalog.media.delete(media_id)
+        await self._told(changed)
         if gone is not None:
             self._files.drop(gone.storage, gone.storage_key)
-            self._told("media.deleted", media_id)
+            self._tell("media.deleted", media_id)
             await self._reap()
 
     async def quarantine(self, media_id: str, *, scope: str, reason: str | None) -> list[str]:
         """Withhold a media, or with scope "digest" all its twins and descendants and further uploads of the digest. Raises: NotFound."""
-        ids = await self._catalog.media.quarantine(media_id, scope=scope, reason=reason)
+        ids, changed = await self._catalog.media.quarantine(media_id, scope=scope, reason=reason)
+        await self._told(changed)
         for each in ids:
-            self._told("media.quarantined", each, {"scope": scope})
+            self._tell("media.quarantined", each, {"scope": scope})
         return ids
 
     async def release(self, media_id: str) -> list[str]:
-        ids = await self._catalog.media.release(media_id)
+        ids, changed = await self._catalog.media.release(media_id)
+        await self._told(changed)
         for each in ids:
-            self._told("media.released", each)
+            self._tell("media.released", each)
         return ids
 
     async def revoke(self, media_id: str) -> Media:
         """Kill every link issued up to now. Links carry whole seconds, so the mark is the next one. Raises: NotFound."""
-        media = await self._catalog.media.revoke(media_id, int(self._clock.now().timestamp()) + 1)
-        self._told("media.revoked", media_id)
+        media, changed = await self._catalog.media.revoke(media_id, int(self._clock.now().timestamp()) + 1)
+        await self._told(changed)
+        self._tell("media.revoked", media_id)
         return media
+
+    async def purge(self, *, ids: Sequence[str] = (), tags: Sequence[str] = ()) -> int:
+        """Kill every kept copy of these media, of those with one of these tags, and of what was derived from them. Gives how many. Raises: CatalogUnavailable."""
+        purged: set[str] = set()
+        async for changed in self._catalog.changes.purge(ids=ids, tags=tags):
+            await self._told(changed)
+            for each in changed:
+                if each.media_id is not None and each.media_id not in purged:
+                    purged.add(each.media_id)
+                    self._tell("media.purged", each.media_id)
+        return len(purged)
+
+    async def purge_all(self) -> None:
+        """Kill every kept copy of everything. Raises: CatalogUnavailable."""
+        await self._told(await self._catalog.changes.purge_all())
 
     async def sweep(self, older_than: timedelta, *, dry_run: bool = False) -> list[tuple[str, str]]:
         """Remove the bytes of uploads whose writer died and of objects marked for deletion; give their (storage, key). Raises: CatalogUnavailable."""
@@ -106,6 +125,5 @@ class Lifecycle:
         await self._catalog.objects.forget(storage, key)
         return True
 
-    def _told(self, kind: str, media_id: str, detail: dict[str, Any] | None = None) -> None:
-        self._cards.drop(media_id)
+    def _tell(self, kind: str, media_id: str, detail: dict[str, Any] | None = None) -> None:
         self._emit(Event(kind, media_id, self._clock.now(), detail or {}))

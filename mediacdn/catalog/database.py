@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mediacdn.catalog.changes import ChangeRows
 from mediacdn.catalog.engine import create_engine
 from mediacdn.catalog.idempotency import IdempotencyRows
 from mediacdn.catalog.media import MediaRows
@@ -26,6 +27,7 @@ class Catalog:
         self._transactions = transactions
         self.dialect = transactions.dialect
         self.media = MediaRows(transactions, clock)
+        self.changes = ChangeRows(transactions, clock)
         self.objects = ObjectRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import bindparam, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import credit, used
@@ -18,7 +19,7 @@ from mediacdn.catalog.tables import media, objects
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed
 from mediacdn.interfaces import Clock
-from mediacdn.model import Card, Media, State
+from mediacdn.model import Card, Change, Media, State
 
 CHANGEABLE = frozenset({"title", "tags", "public", "expires_at", "metadata"})
 
@@ -29,7 +30,11 @@ GONE = State.DELETED.value
 
 
 class MediaRows:
-    """Media by id. A deleted one keeps its row as a tombstone."""
+    """Media by id. A deleted one keeps its row as a tombstone.
+
+    Whatever makes cards untrue gives the changes of the sequence that say so, already committed; also where it found its work done, since who did
+    it may have died before it told anybody.
+    """
 
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
@@ -71,7 +76,9 @@ class MediaRows:
         filters = Filters(owner, tag, media_type, status, created_after, visible_to, include_hidden)
         return await self._transactions.read(lambda connection: page(connection, filters, limit=limit, after=after, now=self._clock.now()))
 
-    async def change(self, id: str, changes: Mapping[str, Any], *, dedupe_key: str | None, version: int | None) -> Media:
+    async def change(
+        self, id: str, changes: Mapping[str, Any], *, dedupe_key: str | None, version: int | None
+    ) -> tuple[Media, list[Change]]:
         """Change title, tags, public, expires_at or metadata; `dedupe_key` is the key of the media as it will be, `version` the one that the caller saw.
 
         Making a public media private kills its links and every copy. Raises: NotFound, PreconditionFailed (another version),
@@ -80,7 +87,7 @@ class MediaRows:
         if unknown := changes.keys() - CHANGEABLE:
             raise InvalidParameter(f"{min(unknown)} cannot be changed")
 
-        async def work(connection: AsyncConnection) -> Media:
+        async def work(connection: AsyncConnection) -> tuple[Media, list[Change]]:
             now = self._clock.now()
             row = (
                 await connection.execute(select(*COLUMNS).where(media.c.id == id, media.c.state != GONE).with_for_update())
@@ -100,30 +107,31 @@ class MediaRows:
             if dedupe_key is not None:
                 await free_key(connection, dedupe_key, now)
             await connection.execute(update(media).where(media.c.id == id).values(**values, dedupe_key=dedupe_key))
-            return replace(before, **values)
+            return replace(before, **values), await append(connection, [id], now)
 
         return await self._transactions.write(work, clash=DuplicateExists)
 
-    async def delete(self, id: str) -> Media | None:
+    async def delete(self, id: str) -> tuple[Media | None, list[Change]]:
         """Leave a tombstone and let go of the object, whose state becomes `deleting` with its last media; None when there is nothing to delete."""
 
-        async def work(connection: AsyncConnection) -> Media | None:
+        async def work(connection: AsyncConnection) -> tuple[Media | None, list[Change]]:
+            now = self._clock.now()
             here = (media.c.id == id) & (media.c.state != GONE)
-            digest = (await connection.execute(select(media.c.digest).where(here))).scalar_one_or_none()
+            digest = (await connection.execute(select(media.c.digest).where(media.c.id == id))).scalar_one_or_none()
             if digest is None:
-                return None
+                return None, []
             await lock_digest(connection, digest)
-            values = {"state": GONE, "dedupe_key": None, "updated_at": self._clock.now(), "version": media.c.version + 1}
+            values = {"state": GONE, "dedupe_key": None, "updated_at": now, "version": media.c.version + 1}
             row = (await connection.execute(update(media).where(here).values(values).returning(*COLUMNS))).one_or_none()
             if row is None:
-                return None
+                return None, await append(connection, [id], now)
             gone = media_of(row)
             await erase_tags(connection, id)
             await credit(connection, gone.owner, gone.size)
             last = {"state": case((objects.c.refcount <= 1, "deleting"), else_=objects.c.state), "refcount": objects.c.refcount - 1}
             mine = (objects.c.storage == gone.storage) & (objects.c.key == gone.storage_key) & (objects.c.state == "live")
             await connection.execute(update(objects).where(mine).values(last))
-            return gone
+            return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)
 
@@ -137,33 +145,42 @@ class MediaRows:
 
         return await self._transactions.read(work)
 
-    async def quarantine(self, id: str, *, scope: str, reason: str | None) -> list[str]:
+    async def quarantine(self, id: str, *, scope: str, reason: str | None) -> tuple[list[str], list[Change]]:
         """Withhold a media and what was derived from it; with scope "digest" also its twins, what was derived from them, and later uploads.
 
-        Tells the ids whose cards are no longer true. Raises: NotFound, InvalidParameter.
+        Tells the ids of what is withheld by this, the media itself always. Raises: NotFound, InvalidParameter.
         """
         if scope not in {"media", "digest"}:
             raise InvalidParameter('scope is "media" or "digest"')
-        insert = self._transactions.insert
-        return await self._transactions.write(
-            lambda connection: withhold(connection, insert, id, scope=scope, reason=reason, now=self._clock.now())
-        )
 
-    async def release(self, id: str) -> list[str]:
+        async def work(connection: AsyncConnection) -> tuple[list[str], list[Change]]:
+            now = self._clock.now()
+            ids = await withhold(connection, self._transactions.insert, id, scope=scope, reason=reason, now=now)
+            return ids, await append(connection, ids, now)
+
+        return await self._transactions.write(work)
+
+    async def release(self, id: str) -> tuple[list[str], list[Change]]:
         """Lift a quarantine from all that it withheld, and from the digest; tells the ids. Raises: NotFound."""
-        return await self._transactions.write(lambda connection: lift(connection, id, now=self._clock.now()))
 
-    async def revoke(self, id: str, at: int) -> Media:
+        async def work(connection: AsyncConnection) -> tuple[list[str], list[Change]]:
+            now = self._clock.now()
+            ids = await lift(connection, id, now=now)
+            return ids, await append(connection, [id, *ids], now)
+
+        return await self._transactions.write(work)
+
+    async def revoke(self, id: str, at: int) -> tuple[Media, list[Change]]:
         """Kill every link issued before `at` (unix seconds); an earlier moment than one already set changes nothing. Raises: NotFound."""
         valid_from = case((media.c.links_valid_from < at, at), else_=media.c.links_valid_from)
         values = {"links_valid_from": valid_from, "updated_at": self._clock.now(), "version": media.c.version + 1}
 
-        async def work(connection: AsyncConnection) -> Media:
+        async def work(connection: AsyncConnection) -> tuple[Media, list[Change]]:
             statement = update(media).where(media.c.id == id, media.c.state != GONE).values(values).returning(*COLUMNS)
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 raise NotFound()
-            return media_of(row)
+            return media_of(row), await append(connection, [id], self._clock.now())
 
         return await self._transactions.write(work)
 

@@ -22,7 +22,7 @@ async def withhold(connection: AsyncConnection, insert: Insert, id: str, *, scop
         roots = media.c.digest == digest
         refused = insert(refusals).values(digest=digest, reason=reason, created_at=now)
         await connection.execute(refused.on_conflict_do_update(index_elements=["digest"], set_={"reason": reason}))
-    ids = select(_with_descendants(roots).c.id)
+    ids = select(with_descendants(roots).c.id)
     values = {"state": State.QUARANTINED.value, "quarantine_reason": reason, "quarantined_by": id, "updated_at": now, **STEP}
     live = media.c.state == State.LIVE.value
     changed = await connection.scalars(update(media).where(media.c.id.in_(ids), live).values(values).returning(media.c.id))
@@ -51,6 +51,7 @@ async def _digest(connection: AsyncConnection, id: str, *, deleted: bool = False
     return digest
 
 
-def _with_descendants(roots: ColumnElement[bool]) -> CTE:
+def with_descendants(roots: ColumnElement[bool]) -> CTE:
+    """Name the ids of some media and of all that was derived from them."""
     kin = select(media.c.id).where(roots).cte("kin", recursive=True)
     return kin.union(select(media.c.id).join(kin, media.c.source_id == kin.c.id))

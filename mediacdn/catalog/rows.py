@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import delete, insert
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,6 +35,7 @@ def card_of(row: Sequence[Any]) -> Card:
         status=Status(values["status"]),
         expires_at=None if expires_at is None else moment_of(expires_at),
         modified=moment_of(values["modified"]),
+        tags=() if values["tags"] == "[]" else tuple(msgspec.json.decode(values["tags"])),
     )
     return Card(**values)
 

@@ -186,3 +186,20 @@ refusals = Table(
     Column("reason", Text),
     Column("created_at", Micros, nullable=False),
 )
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("media_id", Name),  # null: every media
+    Column("at", Micros, nullable=False),
+)
+
+# One row. Whoever appends changes increments it and holds its lock until the commit, so changes become visible in the order of their numbers.
+change_counters = Table(
+    "change_counters",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+)

@@ -35,20 +35,38 @@ class Rows:
         return found
 
 
+class Counters:
+    """A table of eight counters, of which ids take the one of their first letter."""
+
+    def __init__(self) -> None:
+        self.words = [7] * 8
+
+    def slot(self, id: str) -> int:
+        return ord(id[0]) % 8
+
+    def bump(self, id: str) -> None:
+        self.words[self.slot(id)] += 1
+
+
 @pytest.fixture
 async def rows() -> Rows:
     return Rows()
 
 
-async def test_loads_once(rows: Rows) -> None:
-    cache, rows.cards = CardCache(rows.load, 10), {"a": card("a")}
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+async def test_loads_once(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {"a": card("a")}
     assert cache.peek("a") is None
     assert await cache.get("a") == await cache.get("a") == cache.peek("a") == card("a")
     assert rows.loads == ["a"]
 
 
-async def test_who_asks_together_loads_once(rows: Rows) -> None:
-    cache, rows.cards = CardCache(rows.load, 10), {"a": card("a")}
+async def test_who_asks_together_loads_once(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {"a": card("a")}
     rows.gate.clear()
     tasks = [asyncio.create_task(cache.get("a")) for _ in range(50)]
     await asyncio.sleep(0)
@@ -61,49 +79,99 @@ async def test_who_asks_together_loads_once(rows: Rows) -> None:
     assert rows.loads == ["a"]
 
 
-async def test_load_begun_before_a_drop_is_not_kept(rows: Rows) -> None:
-    cache, rows.cards = CardCache(rows.load, 10), {"a": card("a", 1)}
+async def test_a_bump_makes_it_untrue(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {"a": card("a", 1), "b": card("b"), "i": card("i")}
+    for name in "abi":
+        await cache.get(name)
+    rows.cards["a"] = card("a", 2)
+    counters.bump("a")
+    assert [name for name in "abi" if cache.peek(name)] == ["b"], "i has the slot of a"
+    assert await cache.get("a") == cache.peek("a") == card("a", 2)
+    assert await cache.get("i") == cache.peek("i") == card("i"), "a collision costs a re-read"
+    assert rows.loads == ["a", "b", "i", "a", "i"]
+
+
+async def test_load_begun_before_a_bump_is_not_kept(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {"a": card("a", 1)}
     rows.gate.clear()
     early = asyncio.create_task(cache.get("a"))
     await asyncio.sleep(0.001)
     rows.cards["a"] = card("a", 2)
-    cache.drop("a")
+    counters.bump("a")
     late = asyncio.create_task(cache.get("a"))
     await asyncio.sleep(0.001)
+    later = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0.001)
     rows.gate.set()
-    assert (await late) == card("a", 2), "who asks after the commit does not join the load from before it"
+    assert (await late) == (await later) == card("a", 2), "who asks after the commit does not join the load from before it"
+    assert rows.loads == ["a", "a"]
     await early
-    assert cache.peek("a") == card("a", 2)
-    cache.drop("a")
+    assert cache.peek("a") == card("a", 2), "the early load ended last, perhaps, and is still not kept"
+
+
+async def test_load_that_ends_after_the_bump_alone_is_not_kept(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {"a": card("a", 1)}
+    rows.gate.clear()
+    early = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0.001)
+    counters.bump("a")
+    rows.gate.set()
+    await early
     assert cache.peek("a") is None
 
 
-async def test_unknown_is_remembered_briefly(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_table_makes_all_untrue(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {name: card(name) for name in "ab"}
+    for name in "ab":
+        await cache.get(name)
+    counters.words = [9] * 8
+    assert [cache.peek(name) for name in "ab"] == [None, None]
+    assert await cache.get("a") == cache.peek("a") == card("a")
+
+
+async def test_forget(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 10, counters), {"a": card("a")}
+    assert cache.forget("a") is None
+    await cache.get("a")
+    counters.bump("a")
+    assert cache.forget("a") == card("a"), "also one that is no longer true: it says which file to close"
+    assert cache.forget("a") is None
+
+
+@pytest.mark.parametrize("ttl", [1.0, 30.0])
+async def test_unknown_is_remembered_briefly(rows: Rows, counters: Counters, ttl: float, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("mediacdn.catalog.card.time.monotonic", lambda: now)
-    cache = CardCache(rows.load, 10)
+    cache = CardCache(rows.load, 10, counters, ttl)
     assert await cache.get("a") is None
     rows.cards["a"] = card("a")
+    now += ttl * 0.99
     assert await cache.get("a") is None
     assert rows.loads == ["a"]
-    now += 1.0
+    now += ttl * 0.02
     assert await cache.get("a") == card("a")
     assert await cache.get("b") is None
     rows.cards["b"] = card("b")
-    cache.drop("b")
-    assert await cache.get("b") == card("b"), "a drop forgets that it was unknown"
+    counters.bump("b")
+    assert await cache.get("b") == card("b"), "a bump forgets that it was unknown"
 
 
-async def test_unknown_is_bounded(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_is_not_remembered_at_all(rows: Rows, counters: Counters) -> None:
+    cache = CardCache(rows.load, 10, counters, 0)
+    assert await cache.get("a") is await cache.get("a") is None
+    assert rows.loads == ["a", "a"]
+
+
+async def test_unknown_is_bounded(rows: Rows, counters: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mediacdn.catalog.card.UNKNOWN_KEPT", 2)
-    cache = CardCache(rows.load, 10)
+    cache = CardCache(rows.load, 10, counters)
     for name in "abca":
         await cache.get(name)
     assert rows.loads == ["a", "b", "c", "a"]
 
 
-async def test_least_recently_used_leaves(rows: Rows) -> None:
-    cache, rows.cards = CardCache(rows.load, 2), {name: card(name) for name in "abc"}
+async def test_least_recently_used_leaves(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards = CardCache(rows.load, 2, counters), {name: card(name) for name in "abc"}
     for name in "ab":
         await cache.get(name)
     assert cache.peek("a")
@@ -111,8 +179,8 @@ async def test_least_recently_used_leaves(rows: Rows) -> None:
     assert [name for name in "abc" if cache.peek(name)] == ["a", "c"]
 
 
-async def test_failure_is_told_to_all_and_not_kept(rows: Rows) -> None:
-    cache, rows.cards, rows.error = CardCache(rows.load, 2), {"a": card("a")}, RuntimeError("out")
+async def test_failure_is_told_to_all_and_not_kept(rows: Rows, counters: Counters) -> None:
+    cache, rows.cards, rows.error = CardCache(rows.load, 2, counters), {"a": card("a")}, RuntimeError("out")
     ends = await asyncio.gather(*(cache.get("a") for _ in range(3)), return_exceptions=True)
     assert [type(end) for end in ends] == [RuntimeError] * 3
     rows.error = None

@@ -19,7 +19,7 @@ NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 async def test_unknown(catalog: Catalog) -> None:
     assert await catalog.media.get(NOBODY) is None
     assert await catalog.media.card(NOBODY) is None
-    assert await catalog.media.delete(NOBODY) is None
+    assert await catalog.media.delete(NOBODY) == (None, [])
     assert await catalog.media.usage("nobody") == (0, 0)
     for act in (
         catalog.media.change(NOBODY, {"title": "x"}, dedupe_key=None, version=None),
@@ -47,7 +47,7 @@ async def test_change(catalog: Catalog, media_like: Make, store: Any, clock: Any
     clock.pass_by(seconds=5)
     until = clock.now() + timedelta(days=1)
     changes = {"title": "new", "tags": ("x", "y", "x"), "public": True, "expires_at": until, "metadata": {"a": 1}}
-    after = await catalog.media.change(before.id, changes, dedupe_key="k2", version=before.version)
+    after, _ = await catalog.media.change(before.id, changes, dedupe_key="k2", version=before.version)
     assert (after.title, after.tags, after.public, after.expires_at, after.metadata) == ("new", ("x", "y"), True, until, {"a": 1})
     assert (after.version, after.updated_at, after.created_at) == (2, clock.now(), before.created_at)
     assert (after.generation, after.links_valid_from) == (1, 0), "becoming public kills nothing"
@@ -73,9 +73,9 @@ async def test_change_refuses_other_fields(catalog: Catalog, media_like: Make, s
 async def test_making_private_kills_links_and_copies(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
     media = await store(media_like(public=True), "public")
     clock.pass_by(seconds=5)
-    after = await catalog.media.change(media.id, {"public": False}, dedupe_key="private", version=None)
+    after, _ = await catalog.media.change(media.id, {"public": False}, dedupe_key="private", version=None)
     assert (after.links_valid_from, after.generation) == (int(clock.now().timestamp()) + 1, 2)
-    again = await catalog.media.change(media.id, {"public": False}, dedupe_key="private", version=None)
+    again, _ = await catalog.media.change(media.id, {"public": False}, dedupe_key="private", version=None)
     assert again.generation == 2, "it was private already"
 
 
@@ -86,18 +86,18 @@ async def test_making_public_beside_a_twin(catalog: Catalog, media_like: Make, s
         await catalog.media.change(private.id, {"public": True}, dedupe_key="public", version=None)
     assert (await catalog.media.get(private.id)) == private
     clock.pass_by(hours=2)
-    after = await catalog.media.change(private.id, {"public": True}, dedupe_key="public", version=None)
+    after, _ = await catalog.media.change(private.id, {"public": True}, dedupe_key="public", version=None)
     assert after.public, "an expired twin gives its key up"
     assert (await catalog.media.get(public.id)).public  # type: ignore[union-attr]
 
 
 async def test_delete(catalog: Catalog, media_like: Make, store: Any) -> None:
     media = await store(media_like(tags=("t",)), "k")
-    gone = await catalog.media.delete(media.id)
+    gone, _ = await catalog.media.delete(media.id)
     assert gone is not None
     assert (gone.state, gone.version) == (State.DELETED, 2)
     assert await catalog.media.get(media.id) == gone, "the tombstone"
-    assert await catalog.media.delete(media.id) is None
+    assert (await catalog.media.delete(media.id))[0] is None
     assert await catalog.media.usage("ada") == (0, 0)
     with pytest.raises(NotFound):
         await catalog.media.change(media.id, {"title": "x"}, dedupe_key=None, version=None)
@@ -111,7 +111,7 @@ async def test_quarantine_by_media(catalog: Catalog, media_like: Make, store: An
     thumb = await store(media_like("thumb", source_id=media.id))
     small = await store(media_like("small", source_id=thumb.id))
     other = await store(media_like("other", source_id=twin.id))
-    assert await catalog.media.quarantine(media.id, scope="media", reason="why") == sorted([media.id, thumb.id, small.id])
+    assert (await catalog.media.quarantine(media.id, scope="media", reason="why"))[0] == sorted([media.id, thumb.id, small.id])
     card, record = await catalog.media.card(media.id), await catalog.media.get(media.id)
     assert card is not None
     assert record is not None
@@ -127,29 +127,29 @@ async def test_quarantine_by_digest_and_release_by_a_twin(catalog: Catalog, medi
     thumb = await store(media_like("thumb", source_id=twin.id))
     apart = await store(media_like("apart", source_id=media.id))
     await catalog.media.quarantine(apart.id, scope="media", reason="its own")
-    assert await catalog.media.quarantine(media.id, scope="digest", reason="why") == sorted([media.id, twin.id, thumb.id])
+    assert (await catalog.media.quarantine(media.id, scope="digest", reason="why"))[0] == sorted([media.id, twin.id, thumb.id])
     assert await catalog.refusals.get(media.digest) == "why"
-    assert await catalog.media.release(twin.id) == sorted([media.id, twin.id, thumb.id])
+    assert (await catalog.media.release(twin.id))[0] == sorted([media.id, twin.id, thumb.id])
     assert await catalog.refusals.get(media.digest) is None
     released = await catalog.media.get(thumb.id)
     assert released is not None
     assert (released.state, released.generation, released.quarantine_reason) == (State.LIVE, 3, None)
     assert (await catalog.media.get(apart.id)).state is State.QUARANTINED  # type: ignore[union-attr]
-    assert await catalog.media.release(media.id) == [], "idempotent"
+    assert (await catalog.media.release(media.id))[0] == [], "idempotent"
 
 
 async def test_quarantine_again_by_digest(catalog: Catalog, media_like: Make, store: Any) -> None:
     media, twin = await store(media_like(), "a"), await store(media_like(public=True), "b")
     await catalog.media.quarantine(media.id, scope="media", reason=None)
-    assert await catalog.media.quarantine(media.id, scope="digest", reason=None) == sorted([media.id, twin.id])
+    assert (await catalog.media.quarantine(media.id, scope="digest", reason=None))[0] == sorted([media.id, twin.id])
     assert await catalog.refusals.get(media.digest) == ""
-    assert await catalog.media.release(media.id) == sorted([media.id, twin.id])
+    assert (await catalog.media.release(media.id))[0] == sorted([media.id, twin.id])
 
 
 async def test_quarantine_knows_no_twins_without_bytes(catalog: Catalog, media_like: Make, store: Any) -> None:
     one = await store(media_like(digest="", storage="one"))
     two = await store(media_like(digest="", storage="two"))
-    assert await catalog.media.quarantine(one.id, scope="digest", reason=None) == [one.id]
+    assert (await catalog.media.quarantine(one.id, scope="digest", reason=None))[0] == [one.id]
     assert await catalog.refusals.get("") is None
     assert (await catalog.media.get(two.id)).state is State.LIVE  # type: ignore[union-attr]
 
@@ -163,17 +163,17 @@ async def test_quarantine_scope(catalog: Catalog, media_like: Make, store: Any) 
 async def test_quarantined_can_be_deleted_and_stays_so(catalog: Catalog, media_like: Make, store: Any) -> None:
     media, twin = await store(media_like(), "a"), await store(media_like(public=True), "b")
     await catalog.media.quarantine(media.id, scope="digest", reason=None)
-    assert await catalog.media.delete(media.id) is not None
-    assert await catalog.media.release(twin.id) == [twin.id]
+    assert (await catalog.media.delete(media.id))[0] is not None
+    assert (await catalog.media.release(twin.id))[0] == [twin.id]
     assert (await catalog.media.get(media.id)).state is State.DELETED  # type: ignore[union-attr]
     assert await catalog.refusals.get(media.digest) is None
 
 
 async def test_revoke(catalog: Catalog, media_like: Make, store: Any) -> None:
     media = await store(media_like())
-    after = await catalog.media.revoke(media.id, 1000)
+    after, _ = await catalog.media.revoke(media.id, 1000)
     assert (after.links_valid_from, after.generation, after.version) == (1000, 1, 2)
-    assert (await catalog.media.revoke(media.id, 500)).links_valid_from == 1000, "an earlier moment revives nothing"
+    assert (await catalog.media.revoke(media.id, 500))[0].links_valid_from == 1000, "an earlier moment revives nothing"
 
 
 async def test_expired(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
@@ -193,7 +193,7 @@ async def test_text_that_cannot_be_stored(catalog: Catalog, media_like: Make, st
     """SQLite keeps a NUL, PostgreSQL cannot; neither may answer with an outage or a stack trace."""
     media = await store(media_like())
     try:
-        changed = await catalog.media.change(media.id, {"title": text}, dedupe_key=None, version=None)
+        changed, _ = await catalog.media.change(media.id, {"title": text}, dedupe_key=None, version=None)
     except InvalidParameter:
         assert (await catalog.media.get(media.id)).title is None  # type: ignore[union-attr]
     else:

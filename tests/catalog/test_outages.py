@@ -189,7 +189,7 @@ async def test_locked_by_another_process(embedded: tuple[Catalog, Path], media_l
     finally:
         other.execute("ROLLBACK")
         other.close()
-    assert (await catalog.media.revoke(media.id, 1)).links_valid_from == 1
+    assert (await catalog.media.revoke(media.id, 1))[0].links_valid_from == 1
 
 
 async def test_full(embedded: tuple[Catalog, Path], media_like: Make) -> None:
