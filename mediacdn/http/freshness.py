@@ -1,4 +1,4 @@
-"""Freshness told to caches (RFC 9111 section 5.2.2): the one place that writes Cache-Control for media."""
+"""Freshness told to caches (RFC 9111 section 5.2.2, RFC 9213): the one place that writes Cache-Control and CDN-Cache-Control for media."""
 
 
 def cache_control(public: bool, max_age: int, *, remaining: int | None = None, immutable: bool = True) -> str:
@@ -14,3 +14,17 @@ def cache_control(public: bool, max_age: int, *, remaining: int | None = None, i
     if immutable and remaining is None:
         return f"public, max-age={seconds}, immutable"
     return f"public, max-age={seconds}"
+
+
+def cdn_cache_control(max_age: int, grace: int, *, remaining: int | None = None) -> str:
+    """Write CDN-Cache-Control (RFC 9213 section 3.1) for public media: fresh for `max_age` seconds, then usable for `grace` while it is
+    revalidated or the origin does not answer (RFC 5861).
+
+    A CDN that knows the field reads nothing else, so it says `public` again: an answer to a request with Authorization may be kept too.
+    `remaining`, the seconds until the media itself expires, bounds both. Negative seconds count as 0.
+    """
+    seconds = max(max_age if remaining is None else min(max_age, remaining), 0)
+    stale = max(grace if remaining is None else min(grace, remaining - seconds), 0)
+    if stale == 0:
+        return f"public, max-age={seconds}"
+    return f"public, max-age={seconds}, stale-while-revalidate={stale}, stale-if-error={stale}"
