@@ -1,17 +1,16 @@
-"""What the edge is asked with and what it answers with: where a miss is read, how the bytes were come by, and the bytes themselves."""
+"""What the edge answers with: how the bytes were come by, and the bytes themselves, slice after slice."""
 
 from collections.abc import AsyncIterator
 
 from msgspec import Struct
 
+from mediacdn.edge.coalesce import Fill, Source, pieces
+from mediacdn.edge.entries import Entry
+from mediacdn.edge.origin import Origin
+from mediacdn.edge.slices import Cut, Slices, Wanted, cuts
+from mediacdn.model import ByteRange
 
-class Origin(Struct, frozen=True):
-    """Where a miss is read: a storage's name, a key in it, and what must be there: `size` bytes of lower-case hexadecimal SHA-256 `digest`."""
-
-    storage: str
-    key: str
-    size: int
-    digest: str
+__all__ = ["Hit", "Note", "Origin", "Reading", "note_of_entry", "open_reading"]
 
 
 class Note(Struct, frozen=True, gc=False):
@@ -39,13 +38,93 @@ class Hit(Struct, frozen=True):
 
 
 class Reading:
-    """An open look-up. Ask for the spans in their order, each once, and leave with `aclose`."""
+    """An open look-up. Ask for the spans in their order, each once, and leave with `aclose`. It holds the slice being read and the next one, no more."""
 
     note: Note
 
-    def span(self, number: int) -> AsyncIterator[bytes | memoryview]:
-        """The bytes of `spans[number]`, as they arrive. Raises: what the storage raises."""
-        raise NotImplementedError
+    def __init__(self, slices: Slices, wanted: Wanted, spans: tuple[ByteRange, ...]) -> None:
+        self.note = Note(False, "miss")
+        self.joined = False
+        self._slices = slices
+        self._wanted = wanted
+        self._spans = spans
+        self._held: dict[int, Entry | Fill] = {}
+
+    async def span(self, number: int) -> AsyncIterator[bytes | memoryview]:
+        """The bytes of `spans[number]`, in pieces as they arrive. Raises: what the storage raises."""
+        span = self._spans[number]
+        size = self._slices.size
+        last = (span.stop - 1) // size
+        for cut in cuts(span, size):
+            source = self.hold(cut)
+            ahead = cut.number + 1
+            if ahead <= last:
+                self._take(ahead)  # so that the next slice is on its way while this one is read
+            self._let_go({cut.number, ahead})
+            if isinstance(source, Fill):
+                async for piece in source.read(cut.start, cut.stop):
+                    yield piece
+            else:
+                for piece in pieces(source.body, cut.start, cut.stop):
+                    yield piece
 
     async def aclose(self) -> None:
         """Stop waiting for whatever is still on its way."""
+        self._let_go(set())
+
+    def hold(self, cut: Cut) -> Entry | Fill:
+        """The source of a cut's slice."""
+        return self._take(cut.number)
+
+    def _take(self, number: int) -> Entry | Fill:
+        source = self._held.get(number)
+        if source is None:
+            source, self.joined = self._slices.find(self._wanted, number)
+            if isinstance(source, Fill):
+                source.readers += 1
+            self._held[number] = source
+        return source
+
+    def _let_go(self, needed: set[int]) -> None:
+        for number in [number for number in self._held if number not in needed]:
+            source = self._held.pop(number)
+            if isinstance(source, Fill):
+                self._slices.fills.leave(self._wanted.key(number), source)
+
+
+async def open_reading(slices: Slices, wanted: Wanted, spans: tuple[ByteRange, ...], now: float) -> Reading:
+    """Return when the first bytes of the first span are at hand, with the note of how. Raises: what the storage raises before that."""
+    reading = Reading(slices, wanted, spans)
+    if not spans:
+        return reading
+    cut = next(cuts(spans[0], slices.size))
+    source = reading.hold(cut)
+    if isinstance(source, Entry):
+        reading.note = note_of_entry(source, now)
+        return reading
+    joined = reading.joined
+    try:
+        await source.reached(cut.start)
+    except BaseException:
+        await reading.aclose()
+        raise
+    reading.note = _note_of_fill(source, wanted, joined, now)
+    return reading
+
+
+def note_of_entry(entry: Entry, now: float, detail: str | None = None) -> Note:
+    """The note of a copy that was at hand; `detail` is said of a fresh one."""
+    left = entry.stored + entry.ttl - now
+    return Note(True, None, None, False, entry.stored, left, detail if left > 0 else "stale")
+
+
+def _note_of_fill(fill: Fill, wanted: Wanted, joined: bool, now: float) -> Note:
+    if fill.source is Source.DISK and fill.entry is not None:
+        return note_of_entry(fill.entry, now, "disk")
+    forward = "stale" if fill.outdated else "miss"
+    collapsed = joined or fill.source is Source.NEIGHBOUR
+    admission = fill.admission
+    if not admission.tiers:
+        return Note(False, forward, False, collapsed, None, None, admission.rule)
+    stored_at = now if fill.entry is None else fill.entry.stored
+    return Note(False, forward, True, collapsed, stored_at, stored_at + admission.ttl - now)
