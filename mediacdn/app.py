@@ -26,11 +26,12 @@ from mediacdn.config import Config, decode_driver
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.edge.files import OpenFiles
+from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.errors import MediaError, NotFound
 from mediacdn.hookspecs import Kit
 from mediacdn.ingest import Ingest
-from mediacdn.interfaces import Authenticator, Authorizer, Bus, Counters, Storage
+from mediacdn.interfaces import Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.limits import MemoryCounters
@@ -77,6 +78,7 @@ class Opened(Struct, frozen=True):
     counters: Counters
     digests: Digests
     bus: Bus | None
+    policy: CachePolicy
 
 
 @asynccontextmanager
@@ -112,11 +114,12 @@ async def open_drivers(
             authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
         bus: Bus | None = None
         if config.edge.bus is not None:
-            driver = plugins.driver("bus", config.edge.bus)
-            bus = await stack.enter_async_context(
-                driver.open(decode_driver(driver.config, {}, f"edge.{config.edge.bus}"), kit(config.edge.bus))
-            )
-        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus)
+            bus = await stack.enter_async_context(_open_edge(config, plugins, "bus", config.edge.bus, kit(config.edge.bus)))
+        policy: CachePolicy = Rules(config.edge, {name for name, each in storages.items() if isinstance(each, LocalPaths)})
+        if config.edge.policy != "rules" and not storage_only:
+            name = config.edge.policy
+            policy = await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name)))
+        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy)
 
 
 def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
@@ -127,6 +130,11 @@ def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit)
         if key in driver.config.__struct_fields__:
             table.setdefault(key, value)
     return driver.open(decode_driver(driver.config, table, f"auth.{name}"), kit)
+
+
+def _open_edge(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
+    driver = plugins.driver(seam, name)
+    return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), kit)
 
 
 def create_app(config: Config, *, plugins: Plugins | None = None, registry: CollectorRegistry | None = None) -> Litestar:
@@ -288,7 +296,7 @@ async def run_worker(config: Config, *, plugins: Plugins | None = None, registry
 
 async def open_stamps(config: Config) -> Stamps:
     """Open the table that the processes of this node share. Raises: StartupError."""
-    return await asyncio.to_thread(Stamps, Path(config.edge.directory or Path(config.server.data) / "edge"))
+    return await asyncio.to_thread(Stamps, Path(config.server.data) / (config.edge.directory or "edge"))
 
 
 def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
