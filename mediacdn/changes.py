@@ -57,7 +57,8 @@ class Changes:
         self._on_change = on_change
         self._on_purge_all = on_purge_all
         self._heard = stamps.seen
-        """Up to where this process's own callbacks have been called."""
+        """Up to where this process's own callbacks have been called, under the table of this nonce."""
+        self._nonce = stamps.nonce
         self._outbox: asyncio.Queue[Sequence[Change]] = asyncio.Queue(WAITING)
         self._rung = asyncio.Event()
         self._silent: set[str] = set()
@@ -82,15 +83,12 @@ class Changes:
 
     async def sweep(self) -> None:
         """Bring this node's table up to the catalog's sequence. Called once before anything is served, and then by `follow`. Raises: CatalogUnavailable, Unavailable."""
-        if await self._in_thread(self._stamps.refresh):
-            self._on_purge_all()
+        await self._in_thread(self._stamps.refresh)
         seen, epoch = self._stamps.seen, self._stamps.epoch  # before the look at the catalog: other processes move them meanwhile
         position = await self._rows.position()
         if seen > position.seq or epoch > position.epoch:
             log.warning("the catalog went back in time; everything kept at the edge is forgotten", had=seen, has=position.seq)
             await self._in_thread(self._stamps.renew, position.epoch, position.seq)
-            self._heard = position.seq
-            self._on_purge_all()
             return
         if position.seq - seen > FAR:
             await self._in_thread(self._all, position.seq, position.epoch)
@@ -129,7 +127,9 @@ class Changes:
 
     async def _hear(self) -> None:
         """Call this process's callbacks for what any process of the node has bumped meanwhile."""
-        if await self._in_thread(self._stamps.refresh):
+        await self._in_thread(self._stamps.refresh)
+        if self._nonce != self._stamps.nonce:
+            self._nonce, self._heard = self._stamps.nonce, self._stamps.seen
             self._on_purge_all()
         while self._heard < (seen := self._stamps.seen):
             found = await self._rows.since(self._heard, AT_ONCE) if seen - self._heard <= FAR else []

@@ -5,12 +5,15 @@ A table that is missing, short, of another version or damaged is replaced by one
 old one is untrue at once; it is opened once in each process, after any fork. What a change is, and when it is committed, is the callers' business.
 """
 
+import errno
 import fcntl
 import mmap
 import os
 import secrets
+import stat
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +35,9 @@ LOST, RENEWED = 1, 2
 
 NAME = "stamps"
 
+PATIENCE = 2.0
+"""Seconds that a writer waits for another; each holds the lock for microseconds, unless its process is stopped there."""
+
 
 class _Map:
     """One mapped file; closed when nobody reads it any more."""
@@ -39,8 +45,8 @@ class _Map:
     def __init__(self, fd: int, slots: int, nonce: str) -> None:
         self.fd = fd
         self.nonce = nonce
-        stat = os.fstat(fd)
-        self.identity = (stat.st_dev, stat.st_ino)
+        found = os.fstat(fd)
+        self.identity = (found.st_dev, found.st_ino)
         self.size = (HEADER_WORDS + slots) * 8
         self._mmap = mmap.mmap(fd, self.size)
         self.words: memoryview[int] = memoryview(self._mmap).cast("B").cast("Q")
@@ -148,7 +154,7 @@ class Stamps:
         with self._threads:
             while True:
                 held = self._map
-                fcntl.flock(held.fd, fcntl.LOCK_EX)
+                _lock(held.fd)
                 try:
                     if self._current():
                         yield held.words
@@ -159,11 +165,11 @@ class Stamps:
 
     def _current(self) -> bool:
         try:
-            stat = os.stat(self._path, follow_symlinks=False)
-        except FileNotFoundError:
+            found = os.stat(self._path, follow_symlinks=False)
+        except OSError:
             return False
         mine = self._map
-        return (stat.st_dev, stat.st_ino) == mine.identity and stat.st_size >= mine.size and not mine.words[DEAD] and mine.intact()
+        return (found.st_dev, found.st_ino) == mine.identity and found.st_size >= mine.size and not mine.words[DEAD] and mine.intact()
 
     def _replace(self, why: int, epoch: int = 0, seen: int = 0) -> None:
         """Go over to the table on disk, or to a new one; those who still map the old one find every counter changed, and its mark."""
@@ -188,7 +194,9 @@ class Stamps:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # two that find a bad table must not replace each other's good one
+            _lock(folder)  # two that find a bad table must not replace each other's good one
+            if stat.S_IMODE(os.fstat(folder).st_mode) != 0o700:
+                os.fchmod(folder, 0o700)
             found = self._found()
             if found is not None and (instead_of is None or found.identity != instead_of.identity):
                 return found
@@ -228,7 +236,7 @@ class Stamps:
         try:
             # Every byte is written: a hole would be a bus error in whoever touches it when the disk is full.
             if os.write(fd, body) != len(body):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._path.is_dir() and not self._path.is_symlink():
                 os.rmdir(NAME, dir_fd=folder)
             os.rename(fresh, NAME, src_dir_fd=folder, dst_dir_fd=folder)
@@ -238,6 +246,20 @@ class Stamps:
                 os.unlink(fresh, dir_fd=folder)
             raise
         return _Map(fd, self._slots, nonce.hex())
+
+
+def _lock(fd: int) -> None:
+    """Lock a file alone among all processes; the kernel frees it when its holder dies. Raises: Unavailable after PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Unavailable("Another process holds the edge's shared table") from None
+            time.sleep(0.0005)
+        else:
+            return
 
 
 def _bump_all(words: "memoryview[int]") -> None:
