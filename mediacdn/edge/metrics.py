@@ -13,20 +13,12 @@ mediacdn_edge_corrupt_total               damaged copies and damaged objects tha
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-
-class Sized(Protocol):
-    """What is asked of a tier when it is scraped."""
-
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def entries(self) -> int: ...
+from mediacdn.edge.tier import Sized
 
 
 class EdgeMetrics(Collector):

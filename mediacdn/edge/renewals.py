@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from mediacdn.edge.disk import DiskTier
 from mediacdn.edge.entries import Entry, Key
-from mediacdn.edge.memory import MemoryTier
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.origin import Origin
+from mediacdn.edge.tier import Disk, Memory
 from mediacdn.errors import NotFound
 from mediacdn.interfaces import Storage
 
@@ -39,8 +38,8 @@ class Renewals:
     def __init__(
         self,
         storages: Mapping[str, Storage],
-        memory: MemoryTier | None,
-        disk: DiskTier | None,
+        memory: Memory | None,
+        disk: Disk | None,
         clock: Callable[[], float],
         metrics: EdgeMetrics,
         gone: Callable[[Name], None],

@@ -7,12 +7,11 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from mediacdn.edge.coalesce import Fill, Fills, Source
-from mediacdn.edge.disk import DiskTier
 from mediacdn.edge.entries import Entry, Key
-from mediacdn.edge.memory import MemoryTier
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.origin import Origin
 from mediacdn.edge.renewals import Name, Renewals
+from mediacdn.edge.tier import Disk, Memory
 from mediacdn.edge.turns import Turn, Turns, pauses
 from mediacdn.errors import MediaError, NotFound, ObjectCorrupt, StorageUnavailable
 from mediacdn.interfaces import LocalPaths, Storage
@@ -62,8 +61,8 @@ class Slices:
     def __init__(
         self,
         *,
-        memory: MemoryTier | None,
-        disk: DiskTier | None,
+        memory: Memory | None,
+        disk: Disk | None,
         storages: Mapping[str, Storage],
         digests: Callable[[str, str], None],
         turns: Turns | None,

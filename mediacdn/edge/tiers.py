@@ -10,13 +10,12 @@ from msgspec.structs import replace
 
 from mediacdn.config.sections import Edge as EdgeConfig
 from mediacdn.edge.coalesce import Fill
-from mediacdn.edge.disk import DiskTier
 from mediacdn.edge.entries import Entry, Key
-from mediacdn.edge.memory import MemoryTier
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.origin import Origin
 from mediacdn.edge.reading import Hit, Note, Reading, note_of_entry, open_reading
 from mediacdn.edge.slices import Slices, Wanted, cuts
+from mediacdn.edge.tier import Disk, Memory
 from mediacdn.edge.turns import Turns
 from mediacdn.interfaces import CachePolicy, LocalPaths, Storage
 from mediacdn.model import Admission, ByteRange, Card
@@ -68,8 +67,8 @@ class Edge:
     def __init__(
         self,
         *,
-        memory: MemoryTier | None,
-        disk: DiskTier | None,
+        memory: Memory | None,
+        disk: Disk | None,
         storages: Mapping[str, Storage],
         policy: CachePolicy,
         config: EdgeConfig,
@@ -213,7 +212,7 @@ class Edge:
         if self._turns is not None:
             self._turns.close()
 
-    def _peek_all(self, memory: MemoryTier, card: Card, variant: str, spans: tuple[ByteRange, ...], now: float) -> Hit | None:
+    def _peek_all(self, memory: Memory, card: Card, variant: str, spans: tuple[ByteRange, ...], now: float) -> Hit | None:
         """Any number of spans, in any slices, perhaps stale."""
         if sum(span.stop - span.start for span in spans) > LONGEST_PEEK:
             return None
