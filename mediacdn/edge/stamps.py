@@ -176,8 +176,9 @@ class Stamps:
         old = self._map
         readable = os.fstat(old.fd).st_size >= old.size  # reading what was cut off would be a bus error
         bad = not readable or not old.intact()
-        if why == LOST and not bad and old.words[DEAD] != RENEWED:
-            epoch, seen = old.words[EPOCH], old.words[SEEN]
+        if why == LOST and readable and old.words[DEAD] != RENEWED:
+            # Damage may have spoiled these too: too high a one is found out by the sweep, too low a one costs it a longer read.
+            epoch, seen = old.words[EPOCH], 0 if bad else old.words[SEEN]
         try:
             new = self._opened(epoch, seen, instead_of=old if bad or why == RENEWED else None)
         except OSError as error:
