@@ -230,7 +230,14 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
         *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
         *link_routes(records, signer, access),
         *admin_routes(
-            records, access=access, lifecycle=lifecycle, clock=clock, routing=config.routing, private_read=config.auth.private_read
+            records,
+            access=access,
+            lifecycle=lifecycle,
+            clock=clock,
+            routing=config.routing,
+            private_read=config.auth.private_read,
+            edge=config.edge,
+            policy=opened.policy,
         ),
         *operation_routes(
             config=config,

@@ -123,6 +123,9 @@ def test_serve_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
         (["put"], 2, "FILE"),
         (["put", "/nowhere.png"], 2, "/nowhere.png"),
         (["get"], 2, "ID"),
+        (["purge"], 2, "exactly one of the three"),
+        (["purge", ID, "--all"], 2, "exactly one of the three"),
+        (["purge", "--all", "--tag", "x"], 2, "exactly one of the three"),
         (["get", ID, "-o", "-", "--json"], 2, "not both"),
         (["get", ID, "-o", "x", "--url", "ftp://h"], 1, "is not a server's URL"),
         (["get", ID, "-o", "x", "--url", "http://127.0.0.1:9"], 1, "Connection refused"),
@@ -579,6 +582,38 @@ def test_explain(server: Served, near: list[object], picture: Path) -> None:
     assert re.search(r"^  anonymous: +401 unauthorized$", text, re.MULTILINE)
     assert run("explain", outcome["id"], "--url", server.url, "--token", server.token()).returncode == 1
     assert answered("explain", ID, *near, code=1)["error"]["code"] == "not_found"
+
+
+def test_explain_names_the_rule_of_the_cache(tmp_path: Path, picture: Path) -> None:
+    rules = '[[edge.rules]]\ntype = "video/*"\n[[edge.rules]]\nname = "small"\nmax_size = 100000\ntiers = ["memory"]\nttl = 90\n'
+    with served(tmp_path / "data", rules) as server:
+        near: list[object] = ["--url", server.url, "--data", server.data]
+        [outcome] = put(near, picture)
+        text = run("explain", outcome["id"], *near).stdout
+    for line in (
+        "cache:",
+        "  rule:             small",
+        "  because:          max_size 100000",
+        "  passed over:      1 (type video/*)",
+        "  ttl:              90",
+    ):
+        assert f"\n{line}\n" in text, text
+    assert "\n  cache control:    private, max-age=60\n" in text
+
+
+def test_purge(server: Served, near: list[object], picture: Path) -> None:
+    [outcome] = put(near, picture, "--tags", "to-purge")
+
+    def generation() -> int:
+        return int(answered("explain", outcome["id"], *near)["generation"])
+
+    before = generation()
+    assert answered("purge", outcome["id"], ID, *near) == {"purged": 1}
+    assert run("purge", "--tag", "to-purge", "--tag", "none", *near).stdout == "1 media purged\n"
+    assert generation() == before + 2
+    assert run("purge", "--all", *near).stdout == "everything purged\n"
+    assert run("get", outcome["id"], "-o", picture.with_suffix(".copy"), *near).returncode == 0
+    assert answered("purge", ID, "--url", server.url, "--token", server.token(), code=1)["error"]["code"] == "insufficient_scope"
 
 
 def test_gc_removes_what_a_crash_left(tmp_path: Path) -> None:

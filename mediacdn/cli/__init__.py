@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-VERBS = ("serve", "worker", "token", "sign", "put", "get", "keys", "plugins", "config", "migrate", "doctor", "gc", "explain")
+VERBS = ("serve", "worker", "token", "sign", "put", "get", "keys", "plugins", "config", "migrate", "doctor", "gc", "explain", "purge")
 
 
 class Verbs(click.Group):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("media_id", metavar="ID")
 @with_server
 def command(media_id: str, url: str, token: str | None, config_file: Path | None, data: Path | None, as_json: bool) -> None:
-    """Tell who may read the media ID and why, and where its bytes are. Needs an admin token."""
+    """Tell who may read the media ID and why, where its bytes are, and which rule of the cache decides about it. Needs an admin token."""
     import asyncio
 
     told = asyncio.run(_explain(client(url, token, config_file, data), media_id))
@@ -24,8 +24,12 @@ def command(media_id: str, url: str, token: str | None, config_file: Path | None
         answer(told)
         return
     for name, value in told.items():
-        click.echo(f"{name.replace('_', ' ') + ':':<20}{'' if isinstance(value, dict) else _shown(value)}")
-        for key, each in value.items() if isinstance(value, dict) else ():
+        title = name.replace("_", " ") + ":"
+        if not isinstance(value, dict):
+            click.echo(f"{title:<20}{_shown(value)}")
+            continue
+        click.echo(title)
+        for key, each in value.items():
             click.echo(f"  {key.replace('_', ' ') + ':':<18}{_shown(each)}")
 
 
@@ -35,8 +39,19 @@ async def _explain(server: "Client", media_id: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    if value is None or value == []:
+    if value is None or value == [] or value == {}:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    if isinstance(value, dict):
+        return printable(", ".join(f"{key} {each}" for key, each in value.items()))
+    if isinstance(value, list):
+        return ", ".join(_listed(each) for each in value)
+    return printable(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, dict):  # a rule that did not hold, and why
+        first, *others = map(str, value.values())
+        return printable(f"{first} ({', '.join(others)})")
+    return printable(str(value))

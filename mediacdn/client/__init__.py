@@ -1,4 +1,4 @@
-"""Python client of a mediacdn server, with verbs about media: upload, get, open, url, record, list, change, delete, sign, revoke, quarantine, release.
+"""Python client of a mediacdn server, with verbs about media: upload, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge.
 
     async with Client("http://127.0.0.1:8400", token) as media:
         record = await media.upload(Path("photo.jpg"), public=True)
@@ -25,7 +25,7 @@ from mediacdn.client.download import Download, fetch_file
 from mediacdn.client.record import Fetched, Record, Signed
 from mediacdn.client.transport import ATTEMPTS, Transport
 from mediacdn.client.upload import Body, Progress, Source
-from mediacdn.errors import DigestMismatch, MediaError, Unavailable
+from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, Unavailable
 
 __all__ = ["Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source"]
 
@@ -193,6 +193,22 @@ class Client:
         """Lift a quarantine."""
         (await self._transport.ask("DELETE", f"{_path(id)}/quarantine", repeatable=True)).release()
 
+    async def purge(self, *ids: str, tags: Iterable[str] = (), everything: bool = False) -> int | None:
+        """Kill every cached copy of the media `ids`, of those that carry one of `tags`, or of everything: exactly one of the three, and for administrators.
+
+        Gives how many media that were, derived ones among them; None for everything. It is true of every server process when this returns.
+        """
+        tags = list(tags)
+        wish = {name: value for name, value in (("media", list(ids)), ("tags", tags), ("all", everything)) if value}
+        if len(wish) != 1:
+            raise InvalidParameter("a purge is of ids, of tags, or of everything: exactly one of the three")
+        response = await self._transport.ask("POST", "/v1/admin/purge", repeatable=True, json=wish)
+        return (await self._read(response, _Purged)).purged
+
+    async def cache(self) -> dict[str, Any]:
+        """What the cache of the answering server process holds and did, for administrators."""
+        return await self._read(await self._transport.ask("GET", "/v1/admin/cache", repeatable=True), dict[str, Any])
+
     async def explain(self, id: str) -> dict[str, Any]:
         """Why one media answers as it does, for administrators."""
         return await self._read(await self._transport.ask("GET", f"{_path(id)}/explain", repeatable=True), dict[str, Any])
@@ -214,6 +230,10 @@ class Client:
 class _Page(msgspec.Struct, frozen=True):
     items: list[Record]
     next: str | None = None
+
+
+class _Purged(msgspec.Struct, frozen=True):
+    purged: int | None
 
 
 def _path(id: str, variant: str | None = None) -> str:

@@ -30,7 +30,7 @@ class Verdict(Struct, frozen=True):
     """An admission with its reasons, for people: what the deciding rule asks, and the rules before it that did not hold."""
 
     admission: Admission
-    because: str
+    because: str | None
     passed: tuple[Passed, ...] = ()
 
 
@@ -53,8 +53,8 @@ class _Outcome(Struct, frozen=True):
 
 
 class Rules:
-    """See `interfaces.CachePolicy`. `local` names the storages whose objects are files of this machine: where a rule leaves `tiers` out, their objects
-    go to memory up to `memory_local` bytes and to the disk tier only with `disk_local`. A tier of 0 bytes is none."""
+    """See `interfaces.CachePolicy`. `local` names the storages whose objects are files of this machine: these go to memory up to `memory_local` bytes, and to
+    the disk tier only with `disk_local`. A tier of 0 bytes is none. Sizes, tags and storage are those of the original, also for its variants."""
 
     def __init__(self, config: Edge, local: Collection[str] = ()) -> None:
         self._local = frozenset(local)
@@ -109,7 +109,7 @@ class Rules:
         if admission is outcome.refused:
             holds += "; never kept" if outcome.admit == "never" else "; kept from the second request on"
         elif not admission.tiers:
-            holds += "; its tiers are off" if admission is outcome.remote else "; objects of this local storage are read where they are"
+            holds += "; its tiers are off" if admission is outcome.remote else "; a file of this machine, read where it is"
         return Verdict(admission, holds, tuple(passed))
 
 
@@ -123,8 +123,8 @@ def _outcome(name: str, rule: EdgeRule, config: Edge) -> _Outcome:
     grace = float(config.grace if rule.grace is None else rule.grace)
     there = tuple(tier for tier, size in (("memory", config.memory), ("disk", config.disk)) if size > 0)
     remote = there if rule.tiers is None else tuple(tier for tier in there if tier in rule.tiers)
-    disk = tuple(tier for tier in remote if tier != "memory" and config.disk_local)
-    small, large = (remote, remote) if rule.tiers is not None else (tuple(tier for tier in remote if tier == "memory") + disk, disk)
+    small = tuple(tier for tier in remote if tier != "disk" or config.disk_local)
+    large = tuple(tier for tier in small if tier != "memory")
 
     def admission(tiers: tuple[str, ...]) -> Admission:
         return Admission(name, tiers, ttl, grace, rule.pin and bool(tiers))
