@@ -1,7 +1,7 @@
 """Coalescing within a process: one fill a key, a task of its own that no reader drives, and any number of readers that follow it, each at its own pace."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from enum import Enum
 
 from anyio import to_thread
@@ -86,7 +86,7 @@ class Fill:
         if self.error is not None:
             raise self.error.with_traceback(None)  # or every reader would lengthen the one traceback
 
-    async def read(self, start: int, stop: int) -> AsyncIterator[bytes | memoryview]:
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes | memoryview, None]:
         """The slice's bytes from `start` up to `stop`, as they arrive. Raises: what the fill fails with."""
         index = begin = 0
         while start < stop:

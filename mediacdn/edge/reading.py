@@ -1,6 +1,7 @@
 """What the edge answers with: how the bytes were come by, and the bytes themselves, slice after slice."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from msgspec import Struct
 
@@ -48,10 +49,21 @@ class Reading:
         self._slices = slices
         self._wanted = wanted
         self._spans = spans
+        self._open: AsyncGenerator[bytes | memoryview, None] | None = None
         self._held: dict[int, Entry | Fill] = {}
 
-    async def span(self, number: int) -> AsyncIterator[bytes | memoryview]:
+    def span(self, number: int) -> AsyncIterator[bytes | memoryview]:
         """The bytes of `spans[number]`, in pieces as they arrive. Raises: what the storage raises."""
+        self._open = self._read(number)
+        return self._open
+
+    async def aclose(self) -> None:
+        """Stop waiting for whatever is still on its way. For the task that reads."""
+        if self._open is not None:
+            await self._open.aclose()
+        self._let_go(set())
+
+    async def _read(self, number: int) -> AsyncGenerator[bytes | memoryview, None]:
         span = self._spans[number]
         size = self._slices.size
         last = (span.stop - 1) // size
@@ -62,15 +74,12 @@ class Reading:
                 self._take(ahead)  # so that the next slice is on its way while this one is read
             self._let_go({cut.number, ahead})
             if isinstance(source, Fill):
-                async for piece in source.read(cut.start, cut.stop):
-                    yield piece
+                async with aclosing(source.read(cut.start, cut.stop)) as arriving:
+                    async for piece in arriving:
+                        yield piece
             else:
                 for piece in pieces(source.body, cut.start, cut.stop):
                     yield piece
-
-    async def aclose(self) -> None:
-        """Stop waiting for whatever is still on its way."""
-        self._let_go(set())
 
     def hold(self, cut: Cut) -> Entry | Fill:
         """The source of a cut's slice."""
