@@ -45,6 +45,11 @@ class Access:
         self._hide_quarantine = lifecycle.quarantine_answer == "not_found"
         self._authorizer = authorizer
 
+    @property
+    def asks_a_driver(self) -> bool:
+        """Whether an authorizer driver has a say, which has to be awaited."""
+        return self._authorizer is not None
+
     async def verdict(self, card: Card | None, caller: Caller, action: str) -> bool | None:
         """Ask the authorizer driver, where it has a say: a known private media and a principal. Raises: AuthUnavailable."""
         if self._authorizer is None or card is None or caller.principal is None or (action == "read" and card.public):

@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -26,10 +27,14 @@ from mediacdn.config import Config, decode_driver
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.edge.files import OpenFiles
+from mediacdn.edge.metrics import EdgeMetrics
+from mediacdn.edge.opening import open_edge
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
+from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound
 from mediacdn.hookspecs import Kit
+from mediacdn.hot import HotReads
 from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
 from mediacdn.keyring import open_keyring
@@ -49,6 +54,7 @@ from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.views import Addresses
+from mediacdn.server.lane import HOT
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.retry import Retrying
@@ -66,6 +72,17 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+class App(Litestar):
+    """Litestar, which keeps from its lifespan what ASGI's `state` there is for: the server's own dictionary, through which the hot lane is handed to its protocol."""
+
+    lent: dict[str, Any]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            self.lent = scope.setdefault("state", {})
+        await super().__call__(scope, receive, send)
 
 
 class Opened(Struct, frozen=True):
@@ -137,21 +154,31 @@ def _open_edge(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit)
     return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), kit)
 
 
-def create_app(config: Config, *, plugins: Plugins | None = None, registry: CollectorRegistry | None = None) -> Litestar:
-    """Build the application of one configuration. It needs a migrated catalog; drivers open when its lifespan starts."""
+def create_app(
+    config: Config,
+    *,
+    plugins: Plugins | None = None,
+    registry: CollectorRegistry | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
+) -> Litestar:
+    """Build the application of one configuration. It needs a migrated catalog; drivers open when its lifespan starts.
+
+    `exposition` is what /metrics says, where other processes have a part in it; by default the registry.
+    """
     loaded = plugins or Plugins.load(config.plugins)
-    metrics = registry or _registry()
+    metrics = registry or process_registry()
 
     @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
         try:
-            async with open_drivers(config, loaded, metrics) as opened, _rooms(app, config, loaded, metrics, opened):
-                yield
+            async with open_drivers(config, loaded, metrics) as opened, _edge(config, metrics, opened) as (stamps, edge):
+                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge):
+                    yield
         except MediaError as error:
             app.state.failure = error  # whoever started the server says it in a sentence
             raise
 
-    app = Litestar(
+    app = App(
         [],
         path=config.server.base_path or None,
         lifespan=[lifespan],
@@ -172,12 +199,37 @@ def create_app(config: Config, *, plugins: Plugins | None = None, registry: Coll
     )
     app.state.draining = False
     app.state.failure = None
-    app.asgi_handler = Front(app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app))
+    app.state.exposition = exposition or partial(_exposed, metrics)
+    app.asgi_handler = front = Front(app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app))
     return app
 
 
 @asynccontextmanager
-async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: CollectorRegistry, opened: Opened) -> AsyncIterator[None]:
+async def _edge(config: Config, registry: CollectorRegistry, opened: Opened) -> AsyncIterator[tuple[Stamps, Edge]]:
+    stamps = await open_stamps(config)
+    async with open_edge(
+        config.edge,
+        edge_folder(config),
+        storages=opened.storages,
+        policy=opened.policy,
+        stamps=stamps,
+        digests=opened.digests.remember,
+        metrics=EdgeMetrics(registry),
+    ) as edge:
+        yield stamps, edge
+
+
+@asynccontextmanager
+async def _rooms(
+    app: App,
+    front: Front,
+    config: Config,
+    plugins: Plugins,
+    registry: CollectorRegistry,
+    opened: Opened,
+    stamps: Stamps,
+    edge: Edge,
+) -> AsyncIterator[None]:
     """Put the journeys together over the opened drivers and register their routes."""
     clock = SystemClock()
     ring = open_keyring(config.signing, Path(config.server.data))
@@ -186,22 +238,29 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
     def emit(event: Event) -> None:
         hearing.submit(plugins.emit, event)
 
-    stamps = await open_stamps(config)
     cards = CardCache(opened.catalog.media.card, config.edge.cards, stamps, config.edge.negative_ttl)
     files = OpenFiles(config.edge.open_files)
 
-    def close_files(ids: Collection[str]) -> None:
+    def forget(ids: Collection[str]) -> None:
         for each in ids:
+            edge.forget(each)
             if (card := cards.forget(each)) is not None:
                 files.drop(card.storage, card.key)
 
-    changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus, on_change=close_files)
+    changes = Changes(
+        rows=opened.catalog.changes,
+        stamps=stamps,
+        every=config.edge.sweep_every,
+        bus=opened.bus,
+        on_change=forget,
+        on_purge_all=edge.clear,
+    )
     await changes.sweep()
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
     addresses = Addresses(config.server.public_url, config.server.base_path)
-    senders = Senders(opened.storages, opened.digests, files)
-    delivery = Delivery(access, config.edge, config.cors.resource_policy)
+    delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
+    senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     ingest = Ingest(
         catalog=opened.catalog,
@@ -218,6 +277,19 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, addresses=addresses, clock=clock)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, clock=clock)
+    app.lent[HOT] = HotReads(
+        front=front,
+        base_path=config.server.base_path,
+        lookup=ring.lookup,
+        authenticators=opened.authenticators,
+        access=access,
+        cards=cards,
+        delivery=delivery,
+        files=files,
+        local=frozenset(name for name, each in opened.storages.items() if isinstance(each, LocalPaths)),
+        warm=senders.warm,
+        clock=clock,
+    )
     uploads = Uploads(
         ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
     )
@@ -238,6 +310,7 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
             private_read=config.auth.private_read,
             edge=config.edge,
             policy=opened.policy,
+            stats=edge.stats,
         ),
         *operation_routes(
             config=config,
@@ -245,7 +318,7 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
             callers=callers,
             ingest=ingest,
             addresses=addresses,
-            registry=registry,
+            exposition=app.state.exposition,
             checks=_checks(opened, config.auth.authenticators),
             draining=lambda: bool(app.state.draining),
             storage_mode=default.get("driver", "local"),
@@ -260,6 +333,7 @@ async def _rooms(app: Litestar, config: Config, plugins: Plugins, registry: Coll
     try:
         yield
     finally:
+        app.lent.pop(HOT, None)
         beat.cancel()
         following.cancel()
         await described
@@ -303,7 +377,12 @@ async def run_worker(config: Config, *, plugins: Plugins | None = None, registry
 
 async def open_stamps(config: Config) -> Stamps:
     """Open the table that the processes of this node share. Raises: StartupError."""
-    return await asyncio.to_thread(Stamps, Path(config.server.data) / (config.edge.directory or "edge"))
+    return await asyncio.to_thread(Stamps, edge_folder(config))
+
+
+def edge_folder(config: Config) -> Path:
+    """Where the node's shared table and the disk tier live."""
+    return Path(config.server.data) / (config.edge.directory or "edge")
 
 
 def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
@@ -352,7 +431,12 @@ def sweeper(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]] 
     )
 
 
-def _registry() -> CollectorRegistry:
+async def _exposed(registry: CollectorRegistry) -> bytes:
+    return generate_latest(registry)
+
+
+def process_registry() -> CollectorRegistry:
+    """A registry that tells of the process itself."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -1,25 +1,49 @@
-"""The journey of a read: from a card and a request to the head of the answer and the spans of its body. `decide` is synchronous and does no I/O; sending is the door's business."""
+"""The journey of a read: from a card and a request to the head of the answer and the spans of its body.
+
+`decide` is synchronous and does no I/O. It gives an Answer that can be sent, or a Fill whose bytes are not at hand: the door awaits the edge, and `settle` makes
+the Answer of it. Both doors (the hot lane and the route) ask the same `decide`; sending is theirs.
+"""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from secrets import token_hex
+from typing import Protocol
 
 from msgspec import Struct
 
 from mediacdn.access import Access, Caller
-from mediacdn.config import Edge
+from mediacdn.config import Edge as EdgeConfig
+from mediacdn.edge.origin import Origin
+from mediacdn.edge.reading import Hit, Note
 from mediacdn.errors import PreconditionFailed, RangeNotSatisfiable
 from mediacdn.http.cache_status import cache_status
 from mediacdn.http.conditionals import Outcome, evaluate, range_applies
 from mediacdn.http.dates import http_date
 from mediacdn.http.digests import etag, repr_digest
 from mediacdn.http.disposition import SANDBOX_CSP, content_disposition, inline_safe, is_active
-from mediacdn.http.freshness import cache_control
+from mediacdn.http.freshness import cache_control, cdn_cache_control
+from mediacdn.http.groups import cache_groups, surrogate_keys
 from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
-from mediacdn.model import ByteRange, Card, Link
+from mediacdn.http.timing import server_timing
+from mediacdn.model import ByteRange, Card
 from mediacdn.sniff import extension
 
 Fields = list[tuple[bytes, bytes]]
+ORIGINAL = ""
+FROM_CARD = Note(hit=True, detail="card")
+"""An answer without a body: the card knew all of it."""
+WARMING = Note(hit=False, fwd="miss", stored=True)
+NOT_KEPT = Note(hit=False, fwd="miss", stored=False)
+HIT_TIMING = b"edge;desc=hit"
+FIRST_BYTE = (ByteRange(0, 1),)
+
+
+class Cache(Protocol):
+    """What `decide` asks of the edge; edge.tiers.Edge is it."""
+
+    def peek(self, card: Card, variant: str, spans: tuple[ByteRange, ...], now: float) -> Hit | None: ...
+
+    def bypasses(self, card: Card, variant: str, origin: Origin) -> str | None: ...
 
 
 class Ask(Struct, frozen=True):
@@ -29,17 +53,39 @@ class Ask(Struct, frozen=True):
     headers: Mapping[str, str]
     caller: Caller
     now: datetime
+    variant: str = ORIGINAL
+
+
+class Fill(Struct, frozen=True):
+    """An answer but for its bytes, and for what depends on how they are come by: `settle` makes the Answer."""
+
+    status: int
+    ask: Ask
+    card: Card
+    origin: Origin
+    shared: Fields
+    own: Fields
+    spans: tuple[ByteRange, ...]
+    framing: ByteRangesBody | None
+    length: int
 
 
 class Answer(Struct, frozen=True):
-    """What to send: `spans` of the card's object in order; with `framing`, each span is preceded by its part head and the tail ends the body."""
+    """What to send: `spans` of the origin's object in order; with `framing`, each span is preceded by its part head and the tail ends the body.
+
+    `pieces` are the spans' bytes where the edge holds them. `warm`: nobody waits for them, but the edge should have them.
+    """
 
     status: int
     headers: Fields
     card: Card
+    origin: Origin
+    variant: str = ORIGINAL
     spans: tuple[ByteRange, ...] = ()
     framing: ByteRangesBody | None = None
     length: int = 0
+    pieces: tuple[bytes | memoryview, ...] | None = None
+    warm: bool = False
 
 
 def _content_type(media_type: str) -> bytes:
@@ -51,7 +97,9 @@ class Face(Struct, frozen=True):
     """What the answers for one card have in common, as bytes: worked out once, sent many times. `shared` is what 304 sends too."""
 
     card: Card
+    origin: Origin
     etag: str
+    modified: datetime
     shared: Fields
     inline: Fields
     attachment: Fields
@@ -59,99 +107,170 @@ class Face(Struct, frozen=True):
 
 
 class Delivery:
-    """`decide`, bound to the rules and the configured freshness."""
+    """`decide`, bound to the rules, the edge and the configured freshness."""
 
     def __init__(
         self,
         access: Access,
-        edge: Edge,
+        config: EdgeConfig,
+        cache: Cache,
         resource_policy: str,
         boundary: Callable[[], str] = lambda: token_hex(16),
     ) -> None:
         self._access = access
-        self._edge = edge
+        self._config = config
+        self._cache = cache
         self._resource_policy = resource_policy.encode()
         self._boundary = boundary
         self._faces: dict[str, Face] = {}
 
-    def decide(self, ask: Ask, card: Card | None, verdict: bool | None = None) -> Answer:
-        """Answer a GET or HEAD: the caller's right first, then preconditions (RFC 9110 section 13.2.2), then ranges (section 14).
+    def decide(self, ask: Ask, card: Card | None, verdict: bool | None = None) -> Answer | Fill:
+        """Answer a GET or HEAD: the caller's right first, then preconditions (RFC 9110 section 13.2.2), then ranges (section 14), then where the bytes are.
 
         `verdict` is the authorizer driver's word, None when it has none. Raises: what Access.read raises, PreconditionFailed, RangeNotSatisfiable.
         """
         card = self._access.read(card, ask.caller, ask.now, verdict)
-        face = self._face(card)
+        face = self._face(card, ask.now)
         headers = ask.headers
-        outcome = evaluate(ask.method, headers, face.etag, card.modified, ask.now)
+        outcome = evaluate(ask.method, headers, face.etag, face.modified, ask.now)
         if outcome is Outcome.FAILED:
             raise PreconditionFailed(headers={"ETag": face.etag})
+        if outcome is Outcome.NOT_MODIFIED:
+            return self._bodiless(304, ask, face, [])
         link = ask.caller.link
-        fields = [*face.shared, self._freshness(card, link, ask.now)]
+        own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
+        if ask.method == "HEAD":  # RFC 9110 section 14.2: ranges are defined for GET alone; HEAD tells of the whole
+            return self._bodiless(200, ask, face, [*own, face.content_type, (b"content-length", b"%d" % card.size)])
+        wanted = headers.get("range")
+        if wanted is None or not range_applies(headers.get("if-range"), face.etag, face.modified, ask.now):
+            spans = None
+        else:
+            spans = resolve_ranges(wanted, card.size)
+        if spans is None:
+            return self._whole(ask, face, own)
+        if not spans:
+            raise RangeNotSatisfiable(headers={"Content-Range": unsatisfied_range(card.size), "Accept-Ranges": "bytes", "ETag": face.etag})
+        return self._partial(ask, face, own, spans)
+
+    def settle(self, fill: Fill, note: Note, milliseconds: float | None = None) -> Answer:
+        """Make the Answer of a Fill, now that the edge (or whoever read the bytes) tells how they came; `milliseconds` is how long the first of them took."""
+        fields = self._fields(fill.ask, fill.card, fill.shared, note, milliseconds) + fill.own
+        return Answer(fill.status, fields, fill.card, fill.origin, fill.ask.variant, fill.spans, fill.framing, fill.length)
+
+    def _bodiless(self, status: int, ask: Ask, face: Face, own: Fields) -> Answer:
+        """Answer from the card, with the edge's word on the copy that a GET would get."""
+        card = face.card
+        hit = self._cache.peek(card, ask.variant, FIRST_BYTE, ask.now.timestamp()) if card.size else None
+        if hit is not None:
+            note = hit.note
+        elif status == 304 or not card.size:
+            note = FROM_CARD
+        elif (reason := self._cache.bypasses(card, ask.variant, face.origin)) is not None:
+            note = Note(hit=False, fwd="bypass", detail=reason)
+        else:
+            note = WARMING if self._config.warm_on_head else NOT_KEPT
+        return Answer(status, self._fields(ask, card, face.shared, note) + own, card, face.origin, ask.variant, warm=note is WARMING)
+
+    def _whole(self, ask: Ask, face: Face, own: Fields) -> Answer | Fill:
+        size = face.card.size
+        own = [*own, face.content_type, (b"content-length", b"%d" % size)]
+        if not size:
+            return Answer(200, self._fields(ask, face.card, face.shared, FROM_CARD) + own, face.card, face.origin, ask.variant)
+        return self._with_bytes(200, ask, face, own, (ByteRange(0, size),), None, size)
+
+    def _partial(self, ask: Ask, face: Face, own: Fields, spans: tuple[ByteRange, ...]) -> Answer | Fill:
+        card = face.card
+        if len(spans) == 1:
+            length = spans[0].length
+            own = [
+                *own,
+                face.content_type,
+                (b"content-range", content_range(spans[0], card.size).encode()),
+                (b"content-length", b"%d" % length),
+            ]
+            return self._with_bytes(206, ask, face, own, spans, None, length)
+        boundary = self._boundary()
+        framing = byteranges_body(spans, card.size, face.content_type[1].decode(), boundary)
+        own = [
+            *own,
+            (b"content-type", b"multipart/byteranges; boundary=" + boundary.encode()),
+            (b"content-length", b"%d" % framing.length),
+        ]
+        return self._with_bytes(206, ask, face, own, spans, framing, framing.length)
+
+    def _with_bytes(
+        self, status: int, ask: Ask, face: Face, own: Fields, spans: tuple[ByteRange, ...], framing: ByteRangesBody | None, length: int
+    ) -> Answer | Fill:
+        card = face.card
+        hit = self._cache.peek(card, ask.variant, spans, ask.now.timestamp())
+        if hit is not None:
+            fields = self._fields(ask, card, face.shared, hit.note) + own
+            return Answer(status, fields, card, face.origin, ask.variant, spans, framing, length, hit.pieces)
+        fill = Fill(status, ask, card, face.origin, face.shared, own, spans, framing, length)
+        reason = self._cache.bypasses(card, ask.variant, face.origin)
+        return fill if reason is None else self.settle(fill, Note(hit=False, fwd="bypass", detail=reason))
+
+    def _fields(self, ask: Ask, card: Card, shared: Fields, note: Note, milliseconds: float | None = None) -> Fields:
+        """The fields that 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
+        now, link = ask.now.timestamp(), ask.caller.link
+        age = max(0, int(now - note.stored_at)) if note.hit and note.stored_at is not None else None
+        fields = [
+            *shared,
+            (
+                b"cache-status",
+                cache_status(
+                    hit=note.hit,
+                    fwd=note.fwd,
+                    ttl=None if note.ttl is None else int(note.ttl),
+                    stored=note.stored,
+                    collapsed=True if note.collapsed else None,
+                    detail=note.detail,
+                ).encode(),
+            ),
+            (b"server-timing", HIT_TIMING if note.hit else server_timing([("edge", milliseconds, note.fwd)]).encode()),
+        ]
+        remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
+        if link is not None and not card.public:
+            left = max(0, link.exp - int(now))
+            remaining = left if remaining is None else min(left, remaining)
+        longest = self._config.public_max_age if card.public else self._config.private_max_age
+        if age is not None:
+            fields.append((b"age", b"%d" % age))
+            # It is the copy that is old, not what we know of it: the reader has the configured time from now on (RFC 9111 section 4.2.3 takes Age off).
+            longest += age
+            remaining = None if remaining is None else remaining + age
+        fields.append((b"cache-control", cache_control(card.public, longest, remaining=remaining).encode()))
+        if card.public and self._config.cdn_max_age is not None:
+            fields.append((b"cdn-cache-control", self._for_cdn(remaining, age or 0)))
         if link is not None:
             fields.append((b"referrer-policy", b"no-referrer"))
         elif not card.public:
             fields.append((b"vary", b"Authorization"))  # or a browser shows it on to whoever asks next
-        if outcome is Outcome.NOT_MODIFIED:
-            return Answer(304, fields, card)
-        fields += face.attachment if link is not None and link.disposition == "attachment" else face.inline
-        # RFC 9110 section 14.2: range handling is defined for GET alone; HEAD tells of the whole.
-        wanted = headers.get("range") if ask.method == "GET" else None
-        if wanted is None or not range_applies(headers.get("if-range"), face.etag, card.modified, ask.now):
-            return self._whole(face, fields)
-        spans = resolve_ranges(wanted, card.size)
-        if spans is None:
-            return self._whole(face, fields)
-        if not spans:
-            raise RangeNotSatisfiable(headers={"Content-Range": unsatisfied_range(card.size), "Accept-Ranges": "bytes", "ETag": face.etag})
-        return self._partial(face, fields, spans)
+        return fields
 
-    def _whole(self, face: Face, fields: Fields) -> Answer:
-        size = face.card.size
-        fields += (face.content_type, (b"content-length", b"%d" % size))
-        return Answer(200, fields, face.card, (ByteRange(0, size),) if size else (), None, size)
+    def _for_cdn(self, remaining: int | None, age: int) -> bytes:
+        longest = (self._config.cdn_max_age or 0) + age
+        return cdn_cache_control(longest if remaining is None else min(longest, remaining), self._config.grace).encode()
 
-    def _partial(self, face: Face, fields: Fields, spans: tuple[ByteRange, ...]) -> Answer:
-        card = face.card
-        if len(spans) == 1:
-            length = spans[0].length
-            fields += (
-                face.content_type,
-                (b"content-range", content_range(spans[0], card.size).encode()),
-                (b"content-length", b"%d" % length),
-            )
-            return Answer(206, fields, card, spans, None, length)
-        boundary = self._boundary()
-        framing = byteranges_body(spans, card.size, face.content_type[1].decode(), boundary)
-        fields += (
-            (b"content-type", b"multipart/byteranges; boundary=" + boundary.encode()),
-            (b"content-length", b"%d" % framing.length),
-        )
-        return Answer(206, fields, card, spans, framing, framing.length)
-
-    def _freshness(self, card: Card, link: Link | None, now: datetime) -> tuple[bytes, bytes]:
-        remaining = None if card.expires_at is None else max(0, int((card.expires_at - now).total_seconds()))
-        if link is not None and not card.public:
-            left = max(0, link.exp - int(now.timestamp()))
-            remaining = left if remaining is None else min(left, remaining)
-        longest = self._edge.public_max_age if card.public else self._edge.private_max_age
-        return (b"cache-control", cache_control(card.public, longest, remaining=remaining).encode())
-
-    def _face(self, card: Card) -> Face:
+    def _face(self, card: Card, now: datetime) -> Face:
         face = self._faces.get(card.id)
         if face is None or face.card is not card:  # another card of the same media means that something of it changed
-            if len(self._faces) >= self._edge.cards:
+            if len(self._faces) >= self._config.cards:
                 self._faces.clear()
-            face = self._faces[card.id] = self._worked_out(card)
+            face = self._worked_out(card, now)
+            if card.modified <= now:
+                self._faces[card.id] = face
         return face
 
-    def _worked_out(self, card: Card) -> Face:
+    def _worked_out(self, card: Card, now: datetime) -> Face:
         tag = etag(card.digest)
-        shared = [  # RFC 9110 section 15.4.5
+        modified = min(card.modified, now)  # RFC 9110 section 8.8.2.1: never after Date; another node's clock may run ahead of ours
+        shared = [
             (b"etag", tag.encode()),
-            (b"last-modified", http_date(card.modified).encode()),
-            (b"cache-status", cache_status(fwd="bypass").encode()),
+            (b"last-modified", http_date(modified).encode()),
             (b"cross-origin-resource-policy", self._resource_policy),
             (b"x-content-type-options", b"nosniff"),
+            *self._groups(card),
         ]
         told = [(b"accept-ranges", b"bytes"), (b"repr-digest", repr_digest(card.digest).encode())]
         if is_active(card.media_type):
@@ -165,9 +284,22 @@ class Delivery:
         inline = (b"content-disposition", content_disposition("inline", card.filename).encode())
         return Face(
             card,
+            Origin(card.storage, card.key, card.size, card.digest),
             tag,
+            modified,
             shared,
             [*told, inline if inline_safe(card.media_type) else attachment],
             [*told, attachment],
             (b"content-type", _content_type(card.media_type)),
         )
+
+    def _groups(self, card: Card) -> Fields:
+        """By what names a cache in front can purge it; only for what such a cache may keep."""
+        if not card.public:
+            return []
+        header = self._config.surrogate_key_header
+        names = [card.id]
+        if header is None:
+            return [(b"cache-groups", cache_groups(names).encode())]
+        names += [f"tag:{tag}" for tag in card.tags]
+        return [(b"cache-groups", cache_groups(names).encode()), (header.lower().encode(), surrogate_keys(names, " ").encode())]

@@ -64,6 +64,16 @@ class Authenticator(Protocol):
 
 
 @runtime_checkable
+class Recall(Protocol):
+    """Power of an authenticator that remembers whom it has verified: a request that needs no more than that is answered without waiting."""
+
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Caller promises: `headers` as for authenticate, perhaps without those that say nothing of the caller's credentials. Driver promises: what authenticate
+        would give, at once and without I/O; None when it does not know, or when the answer hangs on more than Authorization."""
+        ...
+
+
+@runtime_checkable
 class TokenMinter(Protocol):
     """Power of an authenticator that can issue development tokens for itself."""
 

@@ -2,23 +2,28 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from secrets import token_hex
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from mediacdn.config import Cors, Server
 from mediacdn.errors import HostNotAllowed, MediaError
 from mediacdn.http.cors import cors_fields, preflight_fields
 from mediacdn.http.peers import client_address, host_allowed, parse_networks
+from mediacdn.logs import access_log
 from mediacdn.routes.bodies import ClientGone
 from mediacdn.routes.problem import render
 from mediacdn.signing import mask
 
 log = structlog.get_logger("mediacdn.access")
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+Fields = list[tuple[bytes, bytes]]
 
 # A media's bytes, as against its record and the acts on it: open to any origin.
 # The router takes runs of slashes for one and ignores a last one, so that is what an act's path may look like too.
@@ -28,29 +33,57 @@ _MEDIA_READ = re.compile(
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
 class RequestMetrics:
-    """Counted by route template, so that ids never become labels."""
+    """Counted by route template, so that ids never become labels; in plain numbers, which are put into families when somebody asks."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter("mediacdn_requests", "Requests answered", ["method", "route", "status"], registry=registry)
-        self.seconds = Histogram("mediacdn_request_seconds", "Time to the end of the answer", ["route"], registry=registry)
-        self.sent = Counter("mediacdn_sent_bytes", "Bytes of bodies sent", registry=registry)
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._seconds: dict[str, list[float]] = {}
+        self._sent = 0
+        registry.register(self)
 
     def count(self, method: str, route: str, status: int, seconds: float, sent: int) -> None:
-        """Count one answer. The labelled children are kept: finding them anew costs as much as counting."""
+        """Count one answer."""
         key = (method if method in _METHODS else "other", route, status)
-        children = self._children.get(key)
-        if children is None:
-            children = self._children[key] = (self.requests.labels(*key), self.seconds.labels(route))
-        children[0].inc()
-        children[1].observe(seconds)
-        if sent:
-            self.sent.inc(sent)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        times = self._seconds.get(route)
+        if times is None:  # one count a bucket, then what is over the last, then the sum
+            times = self._seconds[route] = [0.0] * (len(_BUCKETS) + 2)
+        times[bisect_left(_BUCKETS, seconds)] += 1
+        times[-1] += seconds
+        self._sent += sent
+
+    def collect(self) -> Iterator[Metric]:
+        """Tell the registry."""
+        requests = CounterMetricFamily("mediacdn_requests", "Requests answered", labels=["method", "route", "status"])
+        for (method, route, status), number in list(self._requests.items()):
+            requests.add_metric([method, route, str(status)], number)
+        yield requests
+        took = HistogramMetricFamily("mediacdn_request_seconds", "Time to the end of the answer", labels=["route"])
+        for route, times in list(self._seconds.items()):
+            buckets, total = [], 0.0
+            for edge, count in zip((*map(str, _BUCKETS), "+Inf"), times[:-1], strict=True):
+                total += count
+                buckets.append((edge, total))
+            took.add_metric([route], buckets=buckets, sum_value=times[-1])
+        yield took
+        yield CounterMetricFamily("mediacdn_sent_bytes", "Bytes of bodies sent", value=self._sent)
+
+
+class Met(Struct, frozen=True):
+    """What is known of a request before its route: the client behind trusted proxies, the request's id, and the fields that every answer to it carries."""
+
+    peer: str | None
+    request_id: str
+    extra: Fields
+    host_allowed: bool
 
 
 class Front:
-    """An ASGI application around the framework's."""
+    """An ASGI application around the framework's; the hot lane, which answers past it, asks the same `meet`, `complete` and `tell`."""
 
     def __init__(self, inner: Asgi, server: Server, cors: Cors, registry: CollectorRegistry, methods: Callable[[str], list[str]]) -> None:
         self._inner = inner
@@ -58,35 +91,52 @@ class Front:
         self._base = server.base_path
         self._hosts = server.allowed_hosts
         self._trusted = parse_networks(server.trusted_proxies)
-        self._trusts_socket = "unix" in server.trusted_proxies
         self._cors = cors
         self._metrics = RequestMetrics(registry)
+        self._access = access_log()
+
+    def meet(self, client: str | None, method: str, fields: Mapping[str, str], *, media_read: bool) -> Met:
+        """Find out who comes and what its answer carries. `client` is the connection's other end, None for a unix socket; `method` may be the one a preflight asks for."""
+        peer = client_address(client, fields.get("x-forwarded-for"), self._trusted)
+        given = fields.get("x-request-id")
+        request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else token_hex(8)
+        read = media_read and method in ("GET", "HEAD")
+        extra = cors_fields(fields.get("origin"), media_read=read, media_origins=self._cors.media_origins, origins=self._cors.origins)
+        extra.append((b"x-request-id", request_id.encode()))
+        return Met(peer, request_id, extra, not self._hosts or host_allowed(fields.get("host", ""), self._hosts))
+
+    def complete(self, headers: Any, met: Met) -> Fields:
+        """The answer's fields with those that every answer carries; nothing is stored by a cache unless its route said so."""
+        fields = [*headers, *met.extra]
+        names = {name.lower() for name, _ in headers}
+        if b"cache-control" not in names:
+            fields.append((b"cache-control", b"no-store"))
+        if b"x-content-type-options" not in names:
+            fields.append((b"x-content-type-options", b"nosniff"))
+        return fields
+
+    def tell(self, met: Met, method: str, target: str, route: str, status: int, sent: int, subject: str | None, began: float) -> None:
+        """Count and log one answer that has ended. `target` is the path with its query, already masked; `began` is of the monotonic clock, in seconds."""
+        took = time.monotonic() - began
+        self._metrics.count(method, route, status, took, sent)
+        self._access(met.request_id, met.peer, subject, method, target, status, sent, round(took * 1000, 2))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
         began = time.monotonic()
-        host = origin = forwarded = given_id = asked_method = None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value.decode("latin-1")
-            elif name == b"origin":
-                origin = value.decode("latin-1")
-            elif name == b"x-forwarded-for":
-                forwarded = f"{forwarded}, {value.decode('latin-1')}" if forwarded else value.decode("latin-1")
-            elif name == b"x-request-id":
-                given_id = value.decode("latin-1")
-            elif name == b"access-control-request-method":
-                asked_method = value.decode("latin-1")
-        peer = scope["client"][0] if scope.get("client") else None
-        scope["peer"] = client_address(peer, forwarded, self._trusted)
-        request_id = given_id if given_id and peer != scope["peer"] and _REQUEST_ID.fullmatch(given_id) else token_hex(8)
-        scope["request_id"] = request_id
-        method = scope["method"]
-        read = (asked_method or method) in ("GET", "HEAD") and _MEDIA_READ.fullmatch(scope["path"].removeprefix(self._base)) is not None
-        extra = cors_fields(origin, media_read=read, media_origins=self._cors.media_origins, origins=self._cors.origins)
-        extra.append((b"x-request-id", request_id.encode()))
+        fields: dict[str, str] = {}
+        for raw, value in scope["headers"]:
+            name = _LOOKED_AT.get(raw)
+            if name is not None:
+                text = value.decode("latin-1")
+                fields[name] = f"{fields[name]}, {text}" if name == "x-forwarded-for" and name in fields else text
+        asked_method, method = fields.get("access-control-request-method"), scope["method"]
+        media_read = _MEDIA_READ.fullmatch(scope["path"].removeprefix(self._base)) is not None
+        met = self.meet(scope["client"][0] if scope.get("client") else None, asked_method or method, fields, media_read=media_read)
+        read = media_read and (asked_method or method) in ("GET", "HEAD")
+        scope["peer"], scope["request_id"] = met.peer, met.request_id
         status = sent = 0
 
         async def sending(message: Any) -> None:
@@ -98,16 +148,16 @@ class Front:
                 sent += message["count"]
             elif kind == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": complete(message.get("headers", []), extra)}
+                message = {**message, "headers": self.complete(message.get("headers", []), met)}
             await send(message)
 
         try:
-            if self._hosts and not host_allowed(host or "", self._hosts):
-                await _problem(sending, HostNotAllowed(), request_id)
-            elif method == "OPTIONS" and asked_method is not None and origin is not None:
-                allowed = any(name == b"access-control-allow-origin" for name, _ in extra)
-                fields = preflight_fields(media_read=read, max_age=self._cors.max_age) if allowed else []
-                await sending({"type": "http.response.start", "status": 204, "headers": fields})
+            if not met.host_allowed:
+                await _problem(sending, HostNotAllowed(), met.request_id)
+            elif method == "OPTIONS" and asked_method is not None and "origin" in fields:
+                allowed = any(name == b"access-control-allow-origin" for name, _ in met.extra)
+                preflight = preflight_fields(media_read=read, max_age=self._cors.max_age) if allowed else []
+                await sending({"type": "http.response.start", "status": 204, "headers": preflight})
                 await sending({"type": "http.response.body", "body": b""})
             elif method == "OPTIONS" and (known := self._methods(scope["path"])):
                 await sending({"type": "http.response.start", "status": 204, "headers": [(b"allow", ", ".join(known).encode())]})
@@ -121,39 +171,15 @@ class Front:
             if not isinstance(reason, MediaError):
                 raise
             status = reason.status
-            log.error("answer broken off", request_id=request_id, code=reason.code, detail=reason.detail)
+            log.error("answer broken off", request_id=met.request_id, code=reason.code, detail=reason.detail)
             raise reason from None
         finally:
-            took = time.monotonic() - began
-            route = scope.get("path_template") or "unknown"
-            self._metrics.count(method, route, status, took, sent)
-            log.info(
-                "request",
-                request_id=request_id,
-                client=scope["peer"],
-                subject=scope.get("subject"),
-                method=method,
-                path=mask(
-                    scope["raw_path"].decode("latin-1") + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-                ),
-                status=status,
-                bytes=sent,
-                ms=round(took * 1000, 2),
-            )
+            target = scope["raw_path"].decode("latin-1") + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+            self.tell(met, method, mask(target), scope.get("path_template") or "unknown", status, sent, scope.get("subject"), began)
 
 
+_LOOKED_AT = {name.encode(): name for name in ("host", "origin", "x-forwarded-for", "x-request-id", "access-control-request-method")}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-def complete(headers: Any, extra: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The answer's fields with those that every answer carries; nothing is stored by a cache unless its route said so."""
-    fields = [*headers, *extra]
-    names = {name.lower() for name, _ in headers}
-    if b"cache-control" not in names:
-        fields.append((b"cache-control", b"no-store"))
-    if b"x-content-type-options" not in names:
-        fields.append((b"x-content-type-options", b"nosniff"))
-    return fields
 
 
 async def _problem(send: Any, error: MediaError, request_id: str) -> None:

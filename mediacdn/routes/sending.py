@@ -1,12 +1,15 @@
-"""The body of an Answer onto the wire: local files through the server's zero copy where it has that, all else in the storage's chunks."""
+"""The body of an Answer onto the wire: what the edge holds or brings, local files through the server's zero copy, all else in the storage's chunks."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mediacdn.delivery import Answer
+from mediacdn.delivery import Answer, Delivery, Fill
 from mediacdn.edge.files import OpenFile, OpenFiles
+from mediacdn.edge.reading import Reading
+from mediacdn.edge.tiers import Edge
 from mediacdn.errors import NotFound, ObjectCorrupt
 from mediacdn.interfaces import LocalPaths, Storage
 from mediacdn.model import ByteRange
@@ -29,53 +32,77 @@ def recorded() -> Iterator[None]:
 
 
 class Senders:
-    """Makes the ASGI application that sends one Answer; bound to the storages and the open files."""
+    """Makes the ASGI application that sends one Answer; bound to the edge, the storages and the open files."""
 
-    def __init__(self, storages: Mapping[str, Storage], digests: Digests, files: OpenFiles) -> None:
+    def __init__(self, delivery: Delivery, edge: Edge, storages: Mapping[str, Storage], digests: Digests, files: OpenFiles) -> None:
+        self._delivery = delivery
+        self._edge = edge
         self._storages = storages
         self._digests = digests
         self._files = files
         self._paths = {name: each for name, each in storages.items() if isinstance(each, LocalPaths)}
 
-    async def sender(self, answer: Answer, scope: Any) -> "Sender":
+    async def sender(self, decided: Answer | Fill, scope: Any) -> "Sender":
         """Open what the body needs, so that a missing or damaged object is still an honest status. Raises: ObjectCorrupt, StorageUnavailable."""
-        if not answer.spans or answer.status == 304:
-            return Sender(answer)
-        card = answer.card
-        paths = self._paths.get(card.storage)
+        if isinstance(decided, Fill):
+            return await self._filled(decided)
+        if decided.warm:
+            self.warm(decided)
+        if not decided.spans or decided.pieces is not None:
+            return Sender(decided)
+        origin = decided.origin
+        paths = self._paths.get(origin.storage)
         if paths is None or ZERO_COPY not in scope.get("extensions", ()):
-            self._digests.remember(card.key, card.digest)
-            return Sender(answer, storage=self._storages[card.storage])
-        file = self._files.peek(card.storage, card.key)
+            self._digests.remember(origin.key, origin.digest)
+            return Sender(decided, storage=self._storages[origin.storage])
+        file = self._files.peek(origin.storage, origin.key)
         if file is None:
             with recorded():
-                file = await self._files.get(card.storage, paths, card.key, card.size)
-        return Sender(answer, file=file, damaged=self._files.drop)
+                file = await self._files.get(origin.storage, paths, origin.key, origin.size)
+        return Sender(decided, file=file, damaged=self._files.drop)
+
+    def warm(self, answer: Answer) -> None:
+        """Have the edge fetch what this answer told of without sending it."""
+        self._edge.warm(answer.card, answer.variant, answer.origin)
+
+    async def _filled(self, fill: Fill) -> "Sender":
+        began = time.monotonic()
+        reading = await self._edge.open(fill.card, fill.ask.variant, fill.origin, fill.spans)
+        return Sender(self._delivery.settle(fill, reading.note, (time.monotonic() - began) * 1000), reading=reading)
 
 
 class Sender:
     """One answer as an ASGI application."""
 
-    __slots__ = ("_answer", "_damaged", "_file", "_gone", "_storage")
+    __slots__ = ("_answer", "_damaged", "_file", "_gone", "_reading", "_storage")
 
     def __init__(
         self,
         answer: Answer,
         *,
         file: OpenFile | None = None,
+        reading: Reading | None = None,
         storage: Storage | None = None,
         damaged: Callable[[str, str], None] = lambda storage, key: None,
     ) -> None:
         self._answer = answer
         self._damaged = damaged
         self._file = file
+        self._reading = reading
         self._storage = storage
         self._gone = False
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+        try:
+            await self._answered(scope, receive, send)
+        finally:
+            if self._reading is not None:
+                await self._reading.aclose()
+
+    async def _answered(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
         answer = self._answer
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
-        if not answer.spans or scope["method"] == "HEAD":
+        if not answer.spans:
             await send(start)
             await send({"type": "http.response.body", "body": b""})
         elif answer.length <= WINDOW:
@@ -105,7 +132,7 @@ class Sender:
             try:
                 await send(piece)
             except ObjectCorrupt:
-                self._damaged(self._answer.card.storage, self._answer.card.key)
+                self._damaged(self._answer.origin.storage, self._answer.origin.key)
                 raise
             if self._gone:
                 return
@@ -115,7 +142,12 @@ class Sender:
         for number, span in enumerate(self._answer.spans):
             if framing is not None:
                 yield _body(framing.heads[number])
-            if self._file is not None:
+            if self._answer.pieces is not None:
+                yield _body(self._answer.pieces[number])
+            elif self._reading is not None:
+                async for part in self._reading.span(number):
+                    yield _body(part)
+            elif self._file is not None:
                 async for piece in self._of_file(self._file, span):
                     yield piece
             else:
@@ -135,10 +167,10 @@ class Sender:
 
     async def _of_storage(self, span: ByteRange) -> AsyncIterator[bytes]:
         assert self._storage is not None
-        card, left = self._answer.card, span.length
-        whole = left == card.size  # only a whole read can be held against the digest
+        origin, left = self._answer.origin, span.length
+        whole = left == origin.size  # only a whole read can be held against the digest
         with recorded():
-            async with self._storage.open(card.key, None if whole else span) as chunks:
+            async with self._storage.open(origin.key, None if whole else span) as chunks:
                 async for chunk in chunks:
                     left -= len(chunk)
                     if left < 0:
@@ -148,5 +180,5 @@ class Sender:
             raise ObjectCorrupt()
 
 
-def _body(piece: bytes) -> Piece:
+def _body(piece: bytes | memoryview) -> Piece:
     return {"type": "http.response.body", "body": piece}

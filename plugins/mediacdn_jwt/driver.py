@@ -59,19 +59,22 @@ class JwtAuthenticator:
             self._logger.debug("token_refused", reason=refusal.detail)
             raise
 
+    def recall(self, headers: Mapping[str, str]) -> Principal | None:
+        """Give the caller of a token that has passed before and is still good."""
+        try:
+            text = bearer(headers)
+        except InvalidToken:
+            return None
+        return None if text is None else self._remembered(sha256(text.encode()).digest())
+
     async def check(self) -> None:
         """Raises: AuthUnavailable while tokens cannot be verified; for the readiness probe."""
         self._keys.check()
 
     async def _verified(self, text: str) -> Principal:
         digest = sha256(text.encode()).digest()
-        now = self._clock.now().timestamp()
-        seen = self._seen.get(digest)
-        if seen is not None:
-            if now < seen.until and self._keys.holds(seen.key):
-                self._seen.move_to_end(digest)
-                return seen.principal
-            del self._seen[digest]
+        if (principal := self._remembered(digest)) is not None:
+            return principal
         token = read(text, self._algorithms)
         key = await self._keys.find(token.kid, token.algorithm)
         try:
@@ -83,12 +86,22 @@ class JwtAuthenticator:
             claims = decode_object(payload)
         except ValueError:
             raise InvalidToken("The token is malformed") from None
-        principal = principal_of(claims, self._config, now)
+        principal = principal_of(claims, self._config, self._clock.now().timestamp())
         assert principal.expires_at is not None
         self._seen[digest] = _Seen(principal, principal.expires_at.timestamp() + self._config.leeway, key)
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
         return principal
+
+    def _remembered(self, digest: bytes) -> Principal | None:
+        seen = self._seen.get(digest)
+        if seen is None:
+            return None
+        if self._clock.now().timestamp() < seen.until and self._keys.holds(seen.key):
+            self._seen.move_to_end(digest)
+            return seen.principal
+        del self._seen[digest]
+        return None
 
 
 class DevelopmentAuthenticator(JwtAuthenticator):

@@ -1,0 +1,182 @@
+"""The hot lane's answers: reads that need nothing awaited. It puts together what the front, the route and the sender do for such a request, from their own parts,
+and declines (None) whatever is unusual or refused, which the framework's way then answers as if it had come there first.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from mediacdn import signing
+from mediacdn.access import Access, Caller
+from mediacdn.catalog.card import CardCache
+from mediacdn.delivery import Answer, Ask, Delivery
+from mediacdn.edge.files import OpenFiles
+from mediacdn.errors import MediaError
+from mediacdn.interfaces import Authenticator, Clock, Recall
+from mediacdn.model import Link, Principal
+from mediacdn.routes.front import Front, Met
+
+LARGEST = 1024 * 1024
+"""Bytes of a body that the lane writes at once; longer ones are sent by the route, which notices readers that leave."""
+PLAIN = "/v1/media/{media_id}"
+PREFIXED = "/s/{token}/v1/media/{media_id}"
+_WANTED = {
+    name.encode(): name
+    for name in (
+        "host",
+        "origin",
+        "authorization",
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "x-forwarded-for",
+        "x-request-id",
+    )
+}
+_LISTS = frozenset({"x-forwarded-for", "if-match", "if-none-match"})
+
+
+class Ready(Struct, frozen=True):
+    """An answer that can leave now: its body is `pieces`, or `count` bytes of `file` (a descriptor that `keep` holds open) at `offset`."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    pieces: Sequence[bytes | memoryview]
+    sent: Callable[[int], None]
+    """Told once how many bytes of the body left, for the log and the metrics."""
+    file: int = -1
+    offset: int = 0
+    count: int = 0
+    keep: Any = None
+
+
+class HotReads:
+    """Called by the lane for each GET and HEAD without a body on a connection that stays open."""
+
+    def __init__(
+        self,
+        *,
+        front: Front,
+        base_path: str,
+        lookup: Callable[[str], bytes | None],
+        authenticators: Sequence[Authenticator],
+        access: Access,
+        cards: CardCache,
+        delivery: Delivery,
+        files: OpenFiles,
+        local: frozenset[str],
+        warm: Callable[[Answer], None],
+        clock: Clock,
+    ) -> None:
+        self._front = front
+        self._base = len(base_path)
+        self._lookup = lookup
+        first: object = authenticators[0] if authenticators else None
+        self._recall = first.recall if isinstance(first, Recall) and not access.asks_a_driver else None
+        self._access = access
+        self._cards = cards
+        self._delivery = delivery
+        self._files = files
+        self._local = local
+        self._warm = warm
+        self._clock = clock
+        base = re.escape(base_path.encode())
+        self._target = re.compile(base + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(?:\?([!-~]*))?")
+
+    def __call__(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Ready | None:
+        """The answer, when everything that it takes is at hand."""
+        target = self._target.fullmatch(url)
+        if target is None:
+            return None
+        began = time.monotonic()
+        token, media_id, query = target.groups()
+        card = self._cards.peek(media_id.decode())
+        if card is None:
+            return None
+        wanted = _wanted(headers)
+        if wanted is None:
+            return None
+        met = self._front.meet(client[0] if client else None, method, wanted, media_read=True)
+        if not met.host_allowed:
+            return None
+        now = self._clock.now()
+        try:
+            link = self._link(method, url, token, query, card.id, int(now.timestamp()))
+            principal = None
+            if link is None and not card.public:
+                principal = self._principal(wanted)
+                if principal is None:
+                    return None
+            answer = self._delivery.decide(Ask(method, wanted, Caller(principal, link, met.peer), now), card)
+        except MediaError:
+            return None
+        if not isinstance(answer, Answer) or answer.length > LARGEST:
+            return None
+        subject = principal.id if principal is not None else link.sub if link is not None else None
+        return self._ready(answer, met, method, url, subject, PLAIN if token is None else PREFIXED, began)
+
+    def _link(self, method: str, url: bytes, token: bytes | None, query: bytes | None, media_id: str, now: int) -> Link | None:
+        if token is not None:
+            link = signing.verify_prefix(self._lookup, token.decode(), method, now)
+            if not signing.link_covers(link, media_id, ""):
+                raise MediaError()
+            return link
+        if query is None or b"sig=" not in query:
+            return None
+        path = url[self._base : -len(query) - 1]
+        return signing.verify_query(self._lookup, method, path.decode(), query.decode(), now)
+
+    def _principal(self, wanted: Mapping[str, str]) -> Principal | None:
+        return None if self._recall is None or "authorization" not in wanted else self._recall(wanted)
+
+    def _ready(self, answer: Answer, met: Met, method: str, url: bytes, subject: str | None, route: str, began: float) -> Ready | None:
+        front = self._front
+
+        def sent(count: int) -> None:
+            front.tell(met, method, signing.mask(url.decode("latin-1")), route, answer.status, count, subject, began)
+
+        headers = front.complete(answer.headers, met)
+        if not answer.spans:
+            if answer.warm:
+                self._warm(answer)
+            return Ready(answer.status, headers, (), sent)
+        if answer.pieces is not None:
+            return Ready(answer.status, headers, _joined(answer), sent)
+        if answer.framing is not None or answer.origin.storage not in self._local:
+            return None
+        file, span = self._files.peek(answer.origin.storage, answer.origin.key), answer.spans[0]
+        if file is None or not file.resident(span.start, span.stop):
+            return None
+        return Ready(answer.status, headers, (), sent, file.fd, span.start, span.length, file)
+
+
+def _wanted(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str] | None:
+    """The fields that a read looks at; None where one is repeated that should not be."""
+    found: dict[str, str] = {}
+    for raw, value in headers:
+        name = _WANTED.get(raw)
+        if name is not None:
+            if name not in found:
+                found[name] = value.decode("latin-1")
+            elif name in _LISTS:
+                found[name] = f"{found[name]}, {value.decode('latin-1')}"
+            else:
+                return None
+    return found
+
+
+def _joined(answer: Answer) -> Sequence[bytes | memoryview]:
+    assert answer.pieces is not None
+    if answer.framing is None:
+        return answer.pieces
+    pieces: list[bytes | memoryview] = []
+    for head, piece in zip(answer.framing.heads, answer.pieces, strict=True):
+        pieces += (head, piece)
+    pieces.append(answer.framing.tail)
+    return pieces
