@@ -22,8 +22,8 @@ from mediacdn.errors import (
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
-from mediacdn.interfaces import Authenticator, Authorizer, Clock, Core, Counters, LocalPaths, Room, Storage, TokenMinter
-from mediacdn.model import ByteRange, Card, Event, Media, ObjectInfo, Principal, Scope, State, Status
+from mediacdn.interfaces import Authenticator, Authorizer, Bus, CachePolicy, Clock, Core, Counters, LocalPaths, Room, Storage, TokenMinter
+from mediacdn.model import Admission, ByteRange, Card, Change, Event, Media, ObjectInfo, Principal, Scope, State, Status
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
@@ -39,13 +39,17 @@ else:
 
 
 __all__ = [
+    "Admission",
     "AuthUnavailable",
     "Authenticator",
     "Authorizer",
     "BadRequest",
     "Branch",
+    "Bus",
     "ByteRange",
+    "CachePolicy",
     "Card",
+    "Change",
     "Clock",
     "ConfigError",
     "Conflict",

@@ -13,8 +13,11 @@ from mediacdn.model import Admission, Card
 DEFAULT = "default"
 """What `Admission.rule` says where no rule holds and the [edge] table decides alone."""
 
-KEPT = 4096
+KEPT = 1024
 """Sets of rules that are kept narrowed to one type, storage, visibility and variant."""
+
+_UNNAMED = "*"
+"""Stands for every variant that no rule names: callers can make up as many as they like."""
 
 Test = Callable[[Card, str, int], bool]
 
@@ -62,11 +65,12 @@ class Rules:
         called = names(config.rules)
         self._rules = tuple((_conditions(rule), _outcome(name, rule, config)) for name, rule in zip(called, config.rules, strict=True))
         self._default = _outcome(DEFAULT, EdgeRule(), config)
+        self._named = {name: name for name in ("", *(rule.variant or "" for rule in config.rules))}
         self._narrowed: dict[tuple[str, str, bool, str], tuple[tuple[tuple[Test, ...], _Outcome], ...]] = {}
 
     def judge(self, card: Card, variant: str, hits: int) -> Admission:
         """Decide by the first rule whose conditions all hold; about 1 us for ten rules."""
-        key = (card.media_type, card.storage, card.public, variant)
+        key = (card.media_type, card.storage, card.public, self._named.get(variant, _UNNAMED))
         for tests, outcome in self._narrowed.get(key) or self._narrow(key, card, variant):
             for test in tests:
                 if not test(card, variant, hits):
@@ -93,7 +97,7 @@ class Rules:
             if all(each.test(card, variant, 0) for each in conditions if each.lasting):
                 rules.append((tuple(each.test for each in conditions if not each.lasting), outcome))
         if len(self._narrowed) >= KEPT:
-            self._narrowed.clear()  # callers choose variants: what is kept for them must end somewhere
+            self._narrowed.clear()  # uploaders choose types: what is kept for them must end somewhere
         narrowed = self._narrowed[key] = (*rules, ((), self._default))
         return narrowed
 
