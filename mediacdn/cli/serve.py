@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 import click
 
 from mediacdn.cli.verb import Verb, answer, settings, with_settings
-from mediacdn.errors import Forbidden, StartupError
+from mediacdn.errors import Forbidden, MediaError, StartupError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from prometheus_client import CollectorRegistry
+
     from mediacdn.config import Config
     from mediacdn.plugins import Plugins
+    from mediacdn.server.listening import Listener
+    from mediacdn.server.member import Member
 
 TOKEN_LIFETIME = timedelta(days=7)
 """Of the admin token in the data directory; each start makes a new one. Whoever reads that file could read the key beside it."""
@@ -26,7 +33,13 @@ TOKEN_LIFETIME = timedelta(days=7)
 @click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes any free one.  [default: 8400]")
 @click.option("--uds", help="Listen on this unix socket instead.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Server processes; only 1 so far.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Server processes on one address. Rates and connections per client address are limited in each of them: N of them allow up to N times as much.",
+)
 @click.option("--no-worker", is_flag=True, help="Start no worker process beside the server.")
 @with_settings
 def command(
@@ -40,11 +53,6 @@ def command(
     as_json: bool,
 ) -> None:
     """Serve media. Without a configuration: SQLite and files in ./var, a development key, loopback only."""
-    if workers > 1:
-        raise click.UsageError(
-            "--workers: one server process serves for now. Several would answer from cards that the others have changed; "
-            "that comes with the card table they share. Several servers behind a proxy are not safe either."
-        )
     overrides = {"server.host": host, "server.port": port, "server.uds": uds}
     config = settings(config_file, data, overrides).config
     refuse_open_development(config)
@@ -52,47 +60,119 @@ def command(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder):
         arguments = ["--data", str(folder), *(["--config", str(config_file)] if config_file else [])]
-        _serve(config, folder, None if no_worker else arguments, as_json=as_json)
+        _Serving(config, folder, None if no_worker else arguments, as_json=as_json).run(workers)
 
 
-def _serve(config: "Config", folder: Path, worker: list[str] | None, *, as_json: bool) -> None:
-    import asyncio
+class _Serving:
+    """One start of the server, by this process or by several under it."""
 
-    from mediacdn import logs
-    from mediacdn.app import create_app
-    from mediacdn.cli.companion import Companion, worker_command
-    from mediacdn.plugins import Plugins
-    from mediacdn.server.run import run
+    def __init__(self, config: "Config", folder: Path, worker: list[str] | None, *, as_json: bool) -> None:
+        from mediacdn.cli.companion import Companion, worker_command
 
-    writer = logs.configure(config.server.log_level, config.server.log_format)
-    _all_descriptors()
-    plugins = Plugins.load(config.plugins)
-    token = asyncio.run(_prepare(config, plugins))
-    file = _keep_token(folder, token) if token is not None else None
-    app = create_app(config, plugins=plugins)
-    companion = Companion(worker_command(worker or []), lambda sentence: click.echo(f"mediacdn: {sentence}", err=True))
+        self._config = config
+        self._folder = folder
+        self._as_json = as_json
+        self._companion = Companion(worker_command(worker), self._tell) if worker is not None else None
 
-    def ready(bound: str) -> None:
+    def run(self, processes: int) -> None:
+        """Serve until a signal. Raises: StartupError."""
+        import asyncio
+
+        from mediacdn import logs
+        from mediacdn.plugins import Plugins
+
+        writer = logs.configure(self._config.server.log_level, self._config.server.log_format, threaded=processes == 1)
+        _all_descriptors()
+        self._plugins = Plugins.load(self._config.plugins)
+        self._token = asyncio.run(_prepare(self._config, self._plugins))
+        self._file = _keep_token(self._folder, self._token) if self._token is not None else None
+        try:
+            if processes == 1:
+                self._serve(self._alone_and_ready)
+            else:
+                self._serve_with(processes)
+        finally:
+            if self._companion is not None:
+                self._companion.stop()
+            writer.drain()
+
+    def _serve(
+        self, ready: "Callable[[str], None] | None", member: "Member | None" = None, registry: "CollectorRegistry | None" = None
+    ) -> None:
+        from mediacdn.app import create_app
+        from mediacdn.server.run import run
+
+        settings = self._config.server
+        app = create_app(self._config, plugins=self._plugins, registry=registry, exposition=member.total if member is not None else None)
+
+        def drain() -> None:
+            app.state.draining = True
+
+        try:
+            run(app, settings, ready=ready, on_drain=drain, drain_delay=settings.drain_delay, member=member)
+        except StartupError:
+            if app.state.failure is not None:
+                raise app.state.failure from None
+            raise
+
+    def _serve_with(self, processes: int) -> None:
+        """Be the parent of several. What they need is imported here, once, and kept by all."""
+        import gc
+
+        import mediacdn.app
+        import mediacdn.server.run  # noqa: F401
+        from mediacdn.cli.crew import Crew
+        from mediacdn.server.listening import listen
+
+        listener = listen(self._config.server, processes)
+
+        def serve(slot: int, link: "socket") -> int:
+            return self._serve_as_member(listener, slot, link)
+
+        def ready() -> None:
+            self._announced(listener.bound)
+
+        gc.freeze()  # what is shared now stays shared: a collection would write into every page of it
+        try:
+            Crew(listener, self._config.server, serve, ready=ready, tell=self._tell, companion=self._companion).run()
+        finally:
+            listener.close()
+
+    def _serve_as_member(self, listener: "Listener", slot: int, link: "socket") -> int:
+        from mediacdn import logs
+        from mediacdn.app import process_registry
+        from mediacdn.server.member import Member
+
+        settings = self._config.server
+        writer = logs.configure(settings.log_level, settings.log_format)
+        registry = process_registry()
+        member = Member(link, listener.slots, slot, listener.bound, registry, settings.drain_delay + settings.shutdown_timeout)
+        try:
+            self._serve(None, member, registry)
+        except MediaError as error:
+            member.refuse(error.detail)
+            return 1
+        finally:
+            writer.drain()
+        return 0
+
+    def _alone_and_ready(self, bound: str) -> None:
         # Only now: before, two processes that start would have shared the processor with the first answer.
-        if worker is not None:
-            companion.start()
-        if as_json:
-            answer({"url": bound, "pid": os.getpid(), "data": str(folder.absolute()), "token_file": file and str(file.absolute())})
+        if self._companion is not None:
+            self._companion.start()
+        self._announced(bound)
+
+    def _announced(self, bound: str) -> None:
+        file = self._file
+        if self._as_json:
+            document = {"url": bound, "pid": os.getpid(), "data": str(self._folder.absolute())}
+            answer({**document, "token_file": file and str(file.absolute())})
         else:
-            click.echo(banner(config, bound, file, token if sys.stdout.isatty() else None))
+            click.echo(banner(self._config, bound, file, self._token if sys.stdout.isatty() else None))
 
-    def drain() -> None:
-        app.state.draining = True
-
-    try:
-        run(app, config.server, ready=ready, on_drain=drain, drain_delay=config.server.drain_delay)
-    except StartupError:
-        if app.state.failure is not None:
-            raise app.state.failure from None
-        raise
-    finally:
-        companion.stop()
-        writer.drain()
+    @staticmethod
+    def _tell(sentence: str) -> None:
+        click.echo(f"mediacdn: {sentence}", err=True)
 
 
 def _all_descriptors() -> None:

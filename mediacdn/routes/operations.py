@@ -7,8 +7,7 @@ from typing import Any
 import anyio
 from litestar import Request, Response, get
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mediacdn.access import Access
 from mediacdn.config import Config
@@ -58,7 +57,7 @@ def operation_routes(
     callers: Callers,
     ingest: Ingest,
     addresses: Addresses,
-    registry: CollectorRegistry,
+    exposition: Callable[[], Awaitable[bytes]],
     checks: Mapping[str, Check],
     draining: Callable[[], bool],
     storage_mode: str,
@@ -129,7 +128,7 @@ def operation_routes(
         """Prometheus exposition."""
         if not await operator(request):
             raise Unauthorized()
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(await exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [healthz, readyz, well_known, metrics]
 

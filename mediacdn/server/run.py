@@ -4,8 +4,8 @@ import asyncio
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import uvicorn
@@ -15,6 +15,9 @@ from mediacdn.config import Server
 from mediacdn.errors import StartupError
 from mediacdn.server import listening
 from mediacdn.server.deadlines import Deadlines, deadline_protocol
+from mediacdn.server.lane import Lane
+from mediacdn.server.listening import Listener
+from mediacdn.server.member import Member
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -27,11 +30,12 @@ def run(
     on_drain: Callable[[], None] | None = None,
     drain_delay: float = 0.0,
     protocol: type[Deadlines] | None = None,
+    member: Member | None = None,
 ) -> None:
     """`serve` on a uvloop of its own; returns after a graceful stop, so that the process may exit with 0. Raises: StartupError."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
-            serve(app, settings, ready=ready, on_drain=on_drain, drain_delay=drain_delay, protocol=protocol),
+            serve(app, settings, ready=ready, on_drain=on_drain, drain_delay=drain_delay, protocol=protocol, member=member),
         )
 
 
@@ -43,18 +47,20 @@ async def serve(
     on_drain: Callable[[], None] | None = None,
     drain_delay: float = 0.0,
     protocol: type[Deadlines] | None = None,
+    member: Member | None = None,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, or until cancelled.
 
     `ready` is called once requests are taken, with "http://HOST:PORT" (the real port where 0 was asked) or "unix:PATH". On the first signal `on_drain` is
     called and everything is still served for `drain_delay` seconds, in which a balancer can see that /readyz turned; then listening stops, idle
     connections close, and answers under way have `settings.shutdown_timeout` seconds; a second signal ends that wait. `protocol` stands in for the
-    plain deadlines, made for the same settings. Raises: StartupError, when the address is taken or the application's lifespan fails.
+    plain deadlines, made for the same settings. With a `member` this process is one of several: it accepts on the member's sockets, its parent's orders end
+    it, and a signal of its own only drains it, once. Raises: StartupError, when the address is taken or the application's lifespan fails.
     """
-    listener = listening.listen(settings)
+    listener = listening.listen(settings) if member is None else Listener([member.sockets], member.bound)
     config = uvicorn.Config(
         app,
-        http=protocol or deadline_protocol(settings),
+        http=protocol or deadline_protocol(settings, Lane),
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -67,9 +73,10 @@ async def serve(
         timeout_keep_alive=math.ceil(settings.idle_timeout),
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout),
     )
-    server = _Server(config, listener.bound, ready, on_drain, drain_delay)
+    server = _Server(config, listener.bound, ready, on_drain, drain_delay, member)
     try:
-        await server.serve(listener.sockets)
+        async with nullcontext() if member is None else member.heard(server):
+            await server.serve(listener.sockets)
     except SystemExit as exc:  # uvicorn's way to say that the lifespan failed; what failed is in the log
         raise StartupError("the application did not start") from exc
     finally:
@@ -88,12 +95,15 @@ class _Server(uvicorn.Server):
         ready: Callable[[str], None] | None,
         on_drain: Callable[[], None] | None,
         drain_delay: float,
+        member: Member | None,
     ) -> None:
         super().__init__(config)
         self._bound = bound
         self._ready = ready
         self._on_drain = on_drain
         self._drain_delay = drain_delay
+        self._member = member
+        self._adopted: dict[int, list[asyncio.Server]] = {}
         self._draining = False
         self.cancelled = False
 
@@ -101,6 +111,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self._ready is not None:
             self._ready(self._bound)
+        if self._member is not None:
+            self._member.ready()
 
     async def main_loop(self) -> None:
         try:
@@ -114,7 +126,7 @@ class _Server(uvicorn.Server):
         caught = []
         for each in SIGNALS:
             with suppress(ValueError, RuntimeError):  # only the main thread may; elsewhere cancellation is the way to stop
-                loop.add_signal_handler(each, self._stop)
+                loop.add_signal_handler(each, self._signalled, each)
                 caught.append(each)
         try:
             yield
@@ -122,14 +134,51 @@ class _Server(uvicorn.Server):
             for each in caught:
                 loop.remove_signal_handler(each)
 
-    def _stop(self) -> None:
+    def _signalled(self, which: signal.Signals) -> None:
+        if self._member is None:
+            self.hurry() if self._draining else self.drain()
+        elif which == signal.SIGTERM:
+            # Sent to the whole group it reaches the parent too, whose order is then the second of the same: only an order hurries, and Ctrl-C is the parent's.
+            self.drain()
+
+    def drain(self, delay: float | None = None) -> None:
+        """Begin to end: serve on for `delay` seconds (as settled at the start by default), then finish what is under way. Once; further calls do nothing."""
         if self._draining:
-            self.should_exit = self.force_exit = True
             return
         self._draining = True
         if self._on_drain is not None:
             self._on_drain()
-        asyncio.get_running_loop().call_later(self._drain_delay, self._finish)
+        asyncio.get_running_loop().call_later(self._drain_delay if delay is None else delay, self._finish)
+
+    def hurry(self) -> None:
+        """End without waiting for anything."""
+        self._draining = self.should_exit = self.force_exit = True
 
     def _finish(self) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._member is not None:
+            self._member.leaving()
+        await super().shutdown(sockets)
+
+    async def adopt(self, slot: int, sockets: Sequence[socket.socket]) -> None:
+        """Accept on the sockets of another slot too, which become ours to close."""
+        if self.should_exit or not self.started or slot in self._adopted:
+            for each in sockets:
+                each.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._adopted[slot] = [await loop.create_server(self._protocol, sock=each, backlog=self.config.backlog) for each in sockets]
+        self.servers += self._adopted[slot]
+
+    def release(self, slot: int) -> None:
+        """Accept no longer for another slot; what was accepted stays."""
+        for each in self._adopted.pop(slot, ()):
+            each.close()
+            self.servers.remove(each)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
