@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from mediacdn.config.sections import Edge as EdgeConfig
+from mediacdn.edge.disk import open_disk
 from mediacdn.edge.entries import Entry, Key
 from mediacdn.edge.memory import MemoryTier
 from mediacdn.edge.metrics import EdgeMetrics
@@ -210,10 +211,9 @@ async def bench(
     memory: int = 1 << 26,
     shelf: Shelf | None = None,
     turns: bool = False,
-    prepare: Callable[[Far], None] = lambda far: None,
     **config: Any,
 ) -> AsyncIterator[Bench]:
-    """A bench with a disk tier in `folder`, or `shelf`, where one is given. At its end nothing may be left of it: no task, no open read."""
+    """A bench with a disk tier, `shelf` or a real one in `folder`, where one is given. At its end nothing may be left of it: no task, no open read."""
     before = asyncio.all_tasks()
     far = far or Far()
     policy = policy or Fixed("memory", "disk")
@@ -224,11 +224,9 @@ async def bench(
 
     @asynccontextmanager
     async def disk() -> AsyncIterator[Disk | None]:
-        if folder is None:
+        if folder is None or shelf is not None:
             yield shelf
             return
-        from mediacdn.edge.disk import open_disk
-
         on = (metrics.evicted("disk"), metrics.corrupt)
         async with open_disk(folder / "slices", 1 << 30, "least-recently-stored", "nonce", on_evict=on[0], on_corrupt=on[1]) as opened:
             yield opened
@@ -259,9 +257,31 @@ async def bench(
     assert far.reading == 0
 
 
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for what no event tells of."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 def slices_read(far: Far) -> list[int]:
     """The numbers of the slices that were read of the origin, in order."""
     return [0 if span is None else span.start // SLICE for _, span in far.opened]
 
 
-__all__ = ["EPOCH", "SLICE", "Bench", "Far", "FarLocal", "Fixed", "Shelf", "Turns", "bench", "card", "content", "origin", "slices_read"]
+__all__ = [
+    "EPOCH",
+    "SLICE",
+    "Bench",
+    "Far",
+    "FarLocal",
+    "Fixed",
+    "Shelf",
+    "Turns",
+    "bench",
+    "card",
+    "content",
+    "origin",
+    "slices_read",
+    "until",
+]
