@@ -4,7 +4,7 @@ import re
 import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from secrets import token_hex
+from random import Random
 from typing import Any
 
 import structlog
@@ -94,12 +94,13 @@ class Front:
         self._cors = cors
         self._metrics = RequestMetrics(registry)
         self._access = access_log()
+        self._random = Random()  # noqa: S311 - request ids are to differ, not to be secret, and every answer has one
 
     def meet(self, client: str | None, method: str, fields: Mapping[str, str], *, media_read: bool) -> Met:
         """Find out who comes and what its answer carries. `client` is the connection's other end, None for a unix socket; `method` may be the one a preflight asks for."""
         peer = client_address(client, fields.get("x-forwarded-for"), self._trusted)
         given = fields.get("x-request-id")
-        request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else token_hex(8)
+        request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else f"{self._random.getrandbits(64):016x}"
         read = media_read and method in ("GET", "HEAD")
         extra = cors_fields(fields.get("origin"), media_read=read, media_origins=self._cors.media_origins, origins=self._cors.origins)
         extra.append((b"x-request-id", request_id.encode()))
