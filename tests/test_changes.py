@@ -20,10 +20,12 @@ from mediacdn.catalog.card import CardCache
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.changes import Changes
 from mediacdn.config import Database
+from mediacdn.edge.files import OpenFiles
 from mediacdn.edge.stamps import NAME, Stamps
 from mediacdn.errors import CatalogUnavailable
-from mediacdn.model import Change, Media, State
-from mediacdn.testing import MemoryBus
+from mediacdn.lifecycle import Lifecycle
+from mediacdn.model import Change, Event, Media, State
+from mediacdn.testing import MemoryBus, MemoryStorage
 from mediacdn.ulids import Ulids
 
 pytestmark = pytest.mark.anyio
@@ -181,7 +183,8 @@ QUARANTINE = """
     from mediacdn.catalog.database import open_catalog
     from mediacdn.changes import Changes
     from mediacdn.config import Database
-    from mediacdn.edge.stamps import Stamps
+    from mediacdn.edge.files import OpenFiles
+from mediacdn.edge.stamps import Stamps
 
     class Now:
         def now(self):
@@ -269,6 +272,39 @@ async def test_killed_before_anybody_sweeps(catalog: Catalog, edge: Path, elsewh
     assert here.cards.peek(media.id) is not None
     assert await said(await elsewhere(), media.id) == "told"
     assert here.cards.peek(media.id) is None
+
+
+async def test_lifecycle_tells(catalog: Catalog, open_again: Callable[[], Any], edge: Path) -> None:
+    """Whatever the journeys of a record's life change is true in the other process when they return; purges reach descendants and say whom."""
+    here, there = Process(catalog, edge), Process(await open_again(), edge)
+    events: list[Event] = []
+    lifecycle = Lifecycle(
+        catalog=catalog, told=here.changes.told, files=OpenFiles(4), storages={"default": MemoryStorage()}, clock=Now(), emit=events.append
+    )
+    [media] = await bring(catalog, tags=("t",))
+    [thumb] = await bring(catalog, source_id=media.id)
+    [over] = await bring(catalog, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+
+    async def tells(act: Any, *ids: str) -> Any:
+        await there.knows(media, thumb, over)
+        result = await act
+        assert [each.id for each in (media, thumb, over) if there.cards.peek(each.id) is None] == list(ids)
+        return result
+
+    await tells(lifecycle.change(media.id, {"title": "t"}, dedupe_key=None, version=None), media.id)
+    await tells(lifecycle.revoke(media.id), media.id)
+    await tells(lifecycle.quarantine(media.id, scope="media", reason=None), media.id, thumb.id)
+    await tells(lifecycle.release(media.id), media.id, thumb.id)
+    assert await tells(lifecycle.purge(ids=[media.id], tags=["t"]), media.id, thumb.id) == 2
+    assert await tells(lifecycle.purge(tags=["other"])) == 0
+    assert await tells(lifecycle.retire(), over.id) == 1
+    await tells(lifecycle.delete(thumb.id), thumb.id)
+    await tells(lifecycle.delete(thumb.id), thumb.id)
+    await tells(lifecycle.purge_all(), media.id, thumb.id, over.id)
+    assert there.stamps.epoch == 1
+    assert [(event.kind, event.media_id) for event in events if event.kind == "media.purged"] == [
+        ("media.purged", media.id), ("media.purged", thumb.id),
+    ]  # fmt: skip
 
 
 # Swept

@@ -120,6 +120,30 @@ async def test_load_that_ends_after_the_bump_alone_is_not_kept(rows: Rows, count
     assert cache.peek("a") is None
 
 
+async def test_load_that_ends_late_does_not_displace_the_true_card(counters: Counters) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    loads = 0
+
+    async def load(id: str) -> Card | None:
+        nonlocal loads
+        loads += 1
+        generation = loads
+        await gates[generation - 1].wait()
+        return card(id, generation)
+
+    cache = CardCache(load, 10, counters)
+    early = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0.001)
+    counters.bump("a")
+    late = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0.001)
+    gates[1].set()
+    assert await late == card("a", 2)
+    gates[0].set()
+    assert await early == card("a", 1)
+    assert cache.peek("a") == card("a", 2)
+
+
 async def test_another_table_makes_all_untrue(rows: Rows, counters: Counters) -> None:
     cache, rows.cards = CardCache(rows.load, 10, counters), {name: card(name) for name in "ab"}
     for name in "ab":

@@ -215,12 +215,38 @@ def test_renew(tmp_path: Path) -> None:
     assert (other.nonce, other.epoch, other.seen) == (one.nonce, 2, 30), "back in time, and no one takes the old epoch along"
 
 
-def test_starters_at_once_agree(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from mediacdn.edge.stamps import Stamps; print(Stamps(Path(sys.argv[1])).nonce)"
-    folder = tmp_path / "edge"
-    processes = [subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    told = {process.communicate(timeout=60)[0] for process in processes}
-    assert told == {Stamps(folder).nonce + "\n"}
+STARTER = """
+    import sys
+    from pathlib import Path
+    from mediacdn.edge.stamps import Stamps
+    kept = []
+    print("ready", flush=True)
+    for line in sys.stdin:
+        kept.append(Stamps(Path(line.strip())))
+        print(kept[-1].nonce, flush=True)
+"""
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["none there", "a bad one there"])
+def test_starters_at_once_agree(bad: bool, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(STARTER)]
+    starters = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)]
+    try:
+        assert [starter.stdout.readline() for starter in starters if starter.stdout] == ["ready\n"] * 4
+        for number in range(40):
+            folder = tmp_path / str(number)
+            if bad:
+                folder.mkdir()
+                (folder / NAME).write_bytes(b"?" * SIZE)
+            for starter in starters:
+                assert starter.stdin is not None
+                starter.stdin.write(f"{folder}\n")
+            told = {starter.stdout.readline().strip() for starter in starters if starter.stdout}
+            assert told == {Stamps(folder).nonce}
+            assert os.listdir(folder) == [NAME]
+    finally:
+        for starter in starters:
+            starter.communicate()
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
