@@ -12,7 +12,7 @@ import pytest
 
 import mediacdn
 from mediacdn import errors
-from mediacdn.config import Config, Rule
+from mediacdn.config import Config, EdgeRule, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
 from mediacdn.hookspecs import SEAMS
@@ -117,7 +117,8 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
         elif key := re.match(r"#?(\w+) = ", line):
             mentioned.add(f"{section}.{key[1]}" if section else key[1])
     routing = {f"routing.{field}" for field in Rule.__struct_fields__}
-    core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing
+    caching = {f"edge.rules.{field}" for field in EdgeRule.__struct_fields__}
+    core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching
     drivers: set[str] = set()
     loaded = Plugins.load(Config().plugins)
     for seam, name, table in (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt")):
