@@ -15,7 +15,8 @@ from pathlib import Path
 from benchmarks.machine import describe
 from benchmarks.results import RESULTS, write
 
-MODULES = {name: name for name in ("delivery", "startup", "catalog", "upload", "big", "crash")} | {"locust": "mixes"}
+PLAIN = ("delivery", "latency", "crowd", "herd", "withheld", "damage", "startup", "catalog", "upload", "big", "crash")
+MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"locust": "mixes"}
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -38,8 +38,24 @@ def family(pid: int) -> list[int]:
 
 def spent(pids: Iterable[int]) -> float:
     """Seconds of processor time, user and system, of these processes so far (proc(5), fields 14 and 15 of stat)."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total * TICK
+    return sum(_spent(pid) for pid in pids)
+
+
+class Meter:
+    """The processor time that processes and all that descends from them use from now on; one that ends meanwhile, such as nginx's cache loader, is left out."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._before = {each: _spent(each) for pid in pids for each in family(pid)}
+
+    def used(self) -> float:
+        """Seconds since the beginning."""
+        total = 0.0
+        for pid, before in self._before.items():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                total += _spent(pid) - before
+        return total
+
+
+def _spent(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK

@@ -5,15 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 TOML = """
+plugins = {plugins}
 [server]
 log_level = "{level}"
 log_format = "json"
+{server}
 [limits]
 max_upload_size = 32_000_000_000
 uploads_per_second = 0
@@ -21,18 +24,37 @@ uploads_per_second = 0
 
 
 class Mediacdn:
-    """A running server: `url`, `pid` and an admin's `client`. Without `log` only warnings are logged, which is what `access_log off` is elsewhere."""
+    """A running server: `url`, `pid` and an admin's `client`. Without `log` only warnings are logged, which is what `access_log off` is elsewhere.
 
-    def __init__(self, data: Path, *, log: Path | None = None, toml: str = "", interpreter: tuple[str, ...] = ()) -> None:
+    `server` are further lines of the table [server], `toml` further tables; `plugins` are added to the ordinary ones; `workers` are server processes.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        log: Path | None = None,
+        server: str = "",
+        toml: str = "",
+        plugins: tuple[str, ...] = (),
+        workers: int = 1,
+        environ: Mapping[str, str] | None = None,
+        interpreter: tuple[str, ...] = (),
+    ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         config = data / "mediacdn.toml"
-        config.write_text(TOML.format(level="info" if log else "warning") + toml)
+        config.write_text(TOML.format(plugins=["local", "jwt", *plugins], level="info" if log else "warning", server=server) + toml)
         self.data = data
         self.config = config
         command = [sys.executable, *interpreter, "-m", "mediacdn", "serve", "--no-worker", "--port", "0", "--json"]
+        command += ["--workers", str(workers)] if workers > 1 else []
         with open(log or os.devnull, "ab") as errors:
             self._process = subprocess.Popen(
-                [*command, "--data", str(data), "--config", str(config)], stdout=subprocess.PIPE, stderr=errors, text=True
+                [*command, "--data", str(data), "--config", str(config)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, **(environ or {})},
             )
         self.pid = self._process.pid
         assert self._process.stdout is not None
@@ -58,6 +80,11 @@ class Mediacdn:
         answer.raise_for_status()
         url = httpx.URL(answer.json()["url"])
         return url.raw_path.decode()
+
+    def read_token(self) -> str:
+        """A token that reads any media and no more."""
+        command = [sys.executable, "-m", "mediacdn", "token", "--data", str(self.data), "--config", str(self.config), "--scope", "read"]
+        return subprocess.run([*command, "--expires", "12h"], check=True, capture_output=True, text=True).stdout.strip()
 
     def stop(self) -> None:
         self.client.close()

@@ -36,15 +36,28 @@ class Load(Struct, frozen=True):
     p99: float
 
 
+PLAY = Path(__file__).with_name("play.lua")
+
+
+def play(url: str, requests: Path, headers: Path, order: Path | None, start: int, seconds: float, connections: int) -> Load:
+    """Load `url` with the listed requests in a drawn order (play.lua says how the files look), from the place `start` in it. Raises: as `run`."""
+    arguments = [str(requests), str(headers), str(order or "-"), str(start)]
+    return _load([f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(PLAY), url, "--", *arguments], url, seconds)
+
+
 def run(url: str, paths: Sequence[str], seconds: float, connections: int, folder: Path) -> Load:
     """Load `url`; `folder` takes the script. Raises: SystemExit without wrk, RuntimeError when any request failed."""
-    program = shutil.which("wrk")
-    if program is None:
-        raise SystemExit("wrk is missing; as root: apt-get install -y wrk")
     listed, script = folder / "paths", folder / "wrk.lua"
     listed.write_text("".join(f"{path}\n" for path in paths))
     script.write_text(SCRIPT % listed)
-    command = [program, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "20s", "-s", str(script), url]
+    return _load([f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), url], url, seconds)
+
+
+def _load(arguments: list[str], url: str, seconds: float) -> Load:
+    program = shutil.which("wrk")
+    if program is None:
+        raise SystemExit("wrk is missing; as root: apt-get install -y wrk")
+    command = [program, "-t1", "--timeout", "20s", *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
     load = Load(**json.loads(done.stdout.strip().splitlines()[-1]))
     if load.failed or not load.requests:
