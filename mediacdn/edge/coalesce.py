@@ -74,6 +74,10 @@ class Fill:
             self.error = error
             self._wake()
 
+    def serves(self, now: float) -> bool:
+        """Whether one who comes now may follow it."""
+        return self.error is None and (self.entry is None or self.entry.usable(now))
+
     async def reached(self, at: int) -> None:
         """Wait until the byte at this place of the slice is there. Raises: what the fill failed with."""
         while self.error is None and self.have <= at:
@@ -161,6 +165,8 @@ class Fills:
             await work(key, fill)
         except Exception as error:
             fill.fail(error)
+        finally:
+            self._forget(key, fill)
 
     def _forget(self, key: Key, fill: Fill) -> None:
         if self._running.get(key) is fill:

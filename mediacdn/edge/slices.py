@@ -93,7 +93,7 @@ class Slices:
         if entry is not None:
             return entry, False
         fill = self.fills.get(key)
-        if fill is not None and fill.error is None:
+        if fill is not None and fill.serves(self._clock()):
             if not fill.admission.tiers:
                 fill.admission = wanted.admission  # this later look-up may be the one that has it kept
             self._metrics.coalesced += 1
