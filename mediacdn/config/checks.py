@@ -171,7 +171,7 @@ def _edge(edge: Edge, config: Config, reader: Reader) -> None:
             _names([name], ("edge", key), reader)
         if name in Edge.__struct_fields__:
             reader.problem(("edge", key), f"names the driver {name!r}, whose table [edge.{name}] would be the key of this name")
-    if edge.policy == edge.bus:
+    if edge.policy == edge.bus != "rules":
         reader.problem(("edge", "bus"), f"names {edge.bus!r}, as edge.policy does; two drivers cannot share the table [edge.{edge.bus}]")
     if edge.rules and edge.policy != "rules":
         reader.problem(("edge", "rules"), f'are read by the policy "rules" alone, and edge.policy is {edge.policy!r}')
@@ -211,6 +211,7 @@ def _edge_folder(edge: Edge, config: Config, reader: Reader) -> None:
     for what, where in kept.items():
         if where == folder or where.startswith(folder.rstrip("/") + "/"):
             reader.problem(("edge", "directory"), f"must be a folder of its own; {what} would lie in it")
+            return
 
 
 def _edge_rule(rule: EdgeRule, number: int, config: Config, reader: Reader) -> None:

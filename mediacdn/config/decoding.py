@@ -239,10 +239,10 @@ def describe(kind: Any) -> str:
     bounds = ""
     for meta in (each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)):
         if meta.ge is not None and meta.le is not None:
-            bounds = f" from {meta.ge:g} to {meta.le:g}"
+            bounds = f" from {meta.ge} to {meta.le}"
         else:
             words = ((meta.ge, "at least"), (meta.gt, "more than"), (meta.le, "at most"), (meta.lt, "less than"))
-            bounds = "".join(f" of {word} {limit:g}" for limit, word in words if limit is not None)
+            bounds = "".join(f" of {word} {limit}" for limit, word in words if limit is not None)
     inner, _ = annotation(kind)
     if is_union(inner):
         return " or ".join(describe(arm) for arm in get_args(inner) if arm is not type(None))

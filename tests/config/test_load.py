@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mediacdn.config import Config, Loaded, Rule, load
+from mediacdn.config import Config, EdgeRule, Loaded, Rule, load, masked
 from mediacdn.errors import ConfigError
 
 KEY = "c2l4dGVlbiBieXRlcyB0d2ljZSBtYWtlIHRoaXJ0eXR3byE="
@@ -75,6 +75,9 @@ VARIABLES = [
     ("MEDIACDN_STORAGE__COLD", '{"driver": "s3", "retries": 3}', "storage.cold", {"driver": "s3", "retries": 3}),
     ("MEDIACDN_AUTH__JWT__ISSUER", "https://id.example", "auth.drivers", {"jwt": {"issuer": "https://id.example"}}),
     ("MEDIACDN_AUTH__JWT", '{"leeway": 5}', "auth.drivers", {"jwt": {"leeway": 5}}),
+    ("MEDIACDN_EDGE__CDN_MAX_AGE", "600", "edge.cdn_max_age", 600),
+    ("MEDIACDN_EDGE__CDN_MAX_AGE", "", "edge.cdn_max_age", None),
+    ("MEDIACDN_EDGE__RULES", '[{"type": "video/*", "tiers": ["disk"]}]', "edge.rules", (EdgeRule(type="video/*", tiers=("disk",)),)),
     ("MEDIACDN_ROUTING", '[{"storage": "default", "min_size": 7}]', "routing", (Rule("default", min_size=7),)),
 ]
 
@@ -117,6 +120,24 @@ def test_the_tables_of_authenticators_and_the_authorizer_are_kept_for_their_driv
     assert loaded.config.auth.drivers == {"jwt": {"issuer": "i"}, "rules": {"allow": ["x"]}}
     assert loaded.sources["auth.jwt.issuer"] == str(file)
     assert "auth.drivers" not in loaded.sources
+
+
+def test_the_tables_of_the_edges_drivers_are_kept_for_them(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("wire://secret@h")
+    file = written(
+        tmp_path,
+        '[edge]\npolicy = "mine"\nbus = "wire"\n[edge.mine]\nrules = 3\nfile = "kept"\n[edge.wire]\nurl = {file = "url"}\n',
+    )
+    loaded = load(file, {"MEDIACDN_EDGE__MINE__DEPTH": "5", "MEDIACDN_EDGE__WIRE__TLS": "true"})
+    assert loaded.config.edge.drivers == {
+        "mine": {"rules": 3, "file": "kept", "depth": "5"},
+        "wire": {"url": "wire://secret@h", "tls": "true"},
+    }
+    assert loaded.sources["edge.mine.rules"] == str(file)
+    assert loaded.sources["edge.mine.depth"] == "MEDIACDN_EDGE__MINE__DEPTH"
+    assert "edge.drivers" not in loaded.sources
+    assert masked(loaded.config)["edge"]["wire"] == {"url": "********", "tls": "true"}
+    assert "secret" not in repr(loaded.config)
 
 
 FOREIGN = {
