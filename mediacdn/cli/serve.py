@@ -122,8 +122,10 @@ class _Serving:
         import mediacdn.app
         import mediacdn.server.run  # noqa: F401
         from mediacdn.cli.crew import Crew
+        from mediacdn.keyring import open_keyring
         from mediacdn.server.listening import listen
 
+        open_keyring(self._config.signing, self._folder)  # made once, and a bad one is said once
         listener = listen(self._config.server, processes)
 
         def serve(slot: int, link: "socket") -> int:
