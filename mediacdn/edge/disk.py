@@ -58,7 +58,7 @@ class DiskTier:
         self._readers = ThreadPoolExecutor(READERS, "edge-read", lambda: setattr(patience, "seconds", READ_PATIENCE))
         self._writers = ThreadPoolExecutor(WRITERS, "edge-write", lambda: setattr(patience, "seconds", WRITE_PATIENCE))
         self._reading = self._writing = self._waiting = 0
-        self._recovering = False
+        self._recovering = self._sweeping = False
         self._closed = False
         self._totals, self._totals_at = (0, 0), 0.0
 
@@ -172,6 +172,12 @@ class DiskTier:
 
     def _write_done(self, _: object) -> None:
         self._writing -= 1
+        if self._shelf.unswept and not self._shelf.paused(writer=True) and not self._sweeping:
+            self._sweeping = True
+            self._later(self._shelf.sweep).add_done_callback(self._swept)
+
+    def _swept(self, _: object) -> None:
+        self._sweeping = False
 
     def _put_done(self, size: int) -> None:
         self._waiting -= size
@@ -227,12 +233,12 @@ class DiskTier:
     def _clear(self) -> None:
         with suppress(Away):
             self._shelf.renew()
-        self._enter()
+            with self._shelf.using(writer=True) as index:
+                self._count(index)
 
     def _enter(self) -> None:
         with suppress(Away), self._shelf.using(writer=True) as index:
             self._count(index)
-        self._shelf.sweep()
 
     def _count(self, index: Index) -> None:
         self._totals, self._totals_at = index.totals(), time.monotonic()

@@ -2,13 +2,15 @@
 
 It has a rollback journal, not a write-ahead log, and no memory map: a mapped file that somebody truncates kills the process with SIGBUS. Its rows hold the sealed
 headers. Nothing is synced: the nonce changes when the machine starts anew, and the checksums tell the rest. Of diskcache, which is pinned and no longer changes,
-also inner parts are used: its connections obey what stands in the file and wait a minute for a lock, and its orders of eviction know no pinned entries.
+also inner parts are used: its connections obey what stands in the file and wait a minute for a lock, its transactions hide why they failed, and its orders of
+eviction know no pinned entries.
 """
 
 import errno
 import os
 import re
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +51,14 @@ _FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}\.val")
 def footprint(length: int) -> int:
     """Bytes of disk that a body of this length takes with its row."""
     return -(-length // BLOCK) * BLOCK + ROW
+
+
+def _read(fd: int, length: int) -> bytes:
+    parts = []
+    while length and (part := os.read(fd, length)):
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Parcel:
@@ -120,10 +130,13 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
             if error.errno in _EXHAUSTED:
                 raise
             return Held(filename, value, None)
-        with open(fd, "rb", buffering=0) as file:
-            if os.fstat(fd).st_size != length:  # before reading: it may have become anything
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != length:  # before reading: it may have become anything
                 return Held(filename, value, None)
-            return Held(filename, value, file.read(length))
+            return Held(filename, value, _read(fd, length))
+        finally:
+            os.close(fd)
 
     def remove(self, file_path: object) -> None:
         if type(file_path) is str and _FILE.fullmatch(file_path):
@@ -179,33 +192,35 @@ class Index(diskcache.Cache):  # type: ignore[misc]
             con.close()
 
     @contextmanager
-    def _changes(self) -> Iterator[tuple[Callable[..., sqlite3.Cursor], Callable[[object], None]]]:
+    def _transact(
+        self, retry: bool = False, filename: object = None
+    ) -> Iterator[tuple[Callable[..., sqlite3.Cursor], Callable[[object], None]]]:
+        # In place of diskcache's: its own calls every failure to begin a time-out, leaves the transaction open when the commit fails, and rolls back what SQLite
+        # has rolled back by itself for a full disk, which hides that.
+        con, removed = self._con, list[object]()
+        con.execute("BEGIN IMMEDIATE")
         try:
-            with self._transact() as changes:
-                yield changes
+            yield con.execute, removed.append
+            con.execute("COMMIT")
         except BaseException:
-            self._undo()
+            if con.in_transaction:
+                con.rollback()
             raise
-
-    def _undo(self) -> None:
-        # diskcache leaves the transaction open when it is the commit that fails.
-        with suppress(sqlite3.Error):
-            if self._con.in_transaction:
-                self._con.rollback()
+        for each in removed:
+            self.disk.remove(each)
 
     def keep(self, key: str, parcel: Parcel, pinned: bool) -> None:
         """Store it in place of what was there."""
         try:
             self.set(key, parcel, tag="pinned" if pinned else None)
         except BaseException:
-            self._undo()
             if parcel.filename is not None:
                 self.disk.remove(parcel.filename)
             raise
 
     def discard(self, key: str, filename: object) -> bool:
         """Delete the row if it still names this file: whether it did."""
-        with self._changes() as (sql, cleanup):
+        with self._transact() as (sql, cleanup):
             gone = sql("DELETE FROM Cache WHERE key = ? AND raw = 1 AND filename IS ?", (key, filename)).rowcount > 0
             if gone:
                 cleanup(filename)
@@ -220,7 +235,7 @@ class Index(diskcache.Cache):  # type: ignore[misc]
         """Evict the oldest until no more than this is held, pinned ones only for a pinned one: (whether that was reached, entries, bytes)."""
         entries = gone = 0
         while True:
-            with self._changes() as (sql, cleanup):
+            with self._transact() as (sql, cleanup):
                 excess = self.totals()[1] - limit
                 if excess <= 0:
                     return True, entries, gone
@@ -241,7 +256,7 @@ class Index(diskcache.Cache):  # type: ignore[misc]
     def restamp(self, key: Key, stored: float) -> bool:
         """Give an entry another time of storing: False when there was one and it is damaged, which deletes it."""
         text = str(key)
-        with self._changes() as (sql, cleanup):
+        with self._transact() as (sql, cleanup):
             for filename, value in sql("SELECT filename, value FROM Cache WHERE key = ? AND raw = 1", (text,)).fetchall():
                 header = seal.restamp(key, value, stored) if type(value) is bytes else None
                 if header is None:
@@ -252,14 +267,12 @@ class Index(diskcache.Cache):  # type: ignore[misc]
         return True
 
     def make_newest(self, key: str) -> None:
-        with self._changes() as (sql, _):
+        with self._transact() as (sql, _):
             sql("UPDATE Cache SET store_time = ? WHERE key = ? AND raw = 1", (time.time(), key))
 
 
 def judge(error: Exception) -> Verdict:
     """What an error says of the index."""
-    if isinstance(error, diskcache.Timeout):
-        return Verdict.LOCKED
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         if code is None or code == sqlite3.SQLITE_IOERR_SHORT_READ:

@@ -63,6 +63,7 @@ class Shelf(Generic[IndexT]):
         self._broken: Path | None = None
         self._closed = False
         self._reason = ""
+        self._unswept = True
         # Apart, so that a folder that cannot be written can still be read.
         self._readers_pause = self._writers_pause = 0.0
 
@@ -121,8 +122,14 @@ class Shelf(Generic[IndexT]):
         with self.using(writer=True):
             pass
 
+    @property
+    def unswept(self) -> bool:
+        """Whether earlier shelves may be there beside the present one."""
+        return self._unswept and self._present is not None
+
     def sweep(self) -> None:
         """Delete what earlier shelves left; may take long."""
+        self._unswept = False
         self._folder.sweep()
 
     def close(self) -> None:
@@ -191,6 +198,7 @@ class Shelf(Generic[IndexT]):
             except BaseException:
                 shutil.rmtree(path, ignore_errors=True)
                 raise
+            self._unswept = True
             try:
                 self._folder.announce(path)
                 return self._marked(path, index)
