@@ -1,14 +1,26 @@
 """The built-in cache policy: rules in their order, what they leave out, and the reasons told."""
 
+import re
+import sys
 import timeit
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from mediacdn.config import Edge, EdgeRule
+from mediacdn.app import open_drivers
+from mediacdn.catalog.migrate import migrate
+from mediacdn.config import Edge, EdgeRule, load
 from mediacdn.edge.policy import KEPT, Passed, Rules
+from mediacdn.errors import MediaError
+from mediacdn.interfaces import CachePolicy
 from mediacdn.model import Admission, Card, State, Status
+from mediacdn.plugins import Plugins
 from mediacdn.testing import CachePolicyConformance
 
 BOTH = ("memory", "disk")
@@ -194,3 +206,62 @@ class TestRules(CachePolicyConformance):
     @pytest.fixture(params=[Edge(), Edge(rules=EVERY), Edge(admit="second-hit", rules=EVERY, memory=0)], ids=["none", "rules", "no memory"])
     def policy(self, request: pytest.FixtureRequest) -> Rules:
         return Rules(request.param, {"default"})
+
+
+@pytest.fixture
+def guided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
+    """The guide's own example, installed as a plugin."""
+    guide = (Path(__file__).parents[2] / "plugins" / "README.md").read_text()
+    [example] = [block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if 'seam="cache_policy"' in block]
+    (tmp_path / "guided_favourites.py").write_text('"""A plugin."""\n' + example)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Plugins.load(
+        ["local", "favourites"], [*entry_points(group="mediacdn"), EntryPoint("favourites", "guided_favourites", "mediacdn")]
+    )
+    sys.modules.pop("guided_favourites", None)
+
+
+@asynccontextmanager
+async def opened(folder: Path, toml: str, plugins: Plugins) -> AsyncIterator[CachePolicy]:
+    """The policy as the server opens it."""
+    file = folder / "mediacdn.toml"
+    file.write_text(f'[auth]\nauthenticators = []\n[server]\ndata = "{folder}"\n{toml}')
+    config = load(file, {}).config
+    await migrate(config.database, folder)
+    async with open_drivers(config, plugins, CollectorRegistry()) as drivers:
+        yield drivers.policy
+
+
+FAVOURITES = '[edge]\npolicy = "favourites"\n[edge.favourites]\nowner = "ann"\n'
+
+
+class TestTheGuidesPolicy(CachePolicyConformance):
+    @pytest.fixture
+    async def policy(self, tmp_path: Path, guided: Plugins) -> AsyncIterator[CachePolicy]:  # type: ignore[override]
+        async with opened(tmp_path, FAVOURITES + "ttl = 7\n", guided) as policy:
+            yield policy
+
+    async def test_it_reads_its_own_table(self, policy: CachePolicy) -> None:
+        assert policy.judge(card(), "", 2) == Admission("favourite", BOTH, 7.0, 60.0, True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("toml", "refusal"),
+    [
+        (FAVOURITES + "ttI = 7\n", "edge.favourites.ttI"),
+        ('[edge]\npolicy = "favourites"\n', "edge.favourites.owner is missing"),
+        ('[edge]\npolicy = "favorites"\n', "did you mean 'favourites'"),
+        ('[edge]\nbus = "favourites"\n', "no loaded plugin brings the bus driver 'favourites'"),
+    ],
+)
+async def test_a_policy_that_cannot_open_refuses_the_start(tmp_path: Path, guided: Plugins, toml: str, refusal: str) -> None:
+    with pytest.raises(MediaError, match=refusal):
+        async with opened(tmp_path, toml, guided):
+            pass
+
+
+@pytest.mark.anyio
+async def test_the_rules_know_which_storages_are_local(tmp_path: Path, guided: Plugins) -> None:
+    async with opened(tmp_path, '[edge]\nrules = [{name = "mine"}]\n', guided) as policy:
+        assert policy.judge(card(storage="default", size=1 << 30), "", 1) == Admission("mine", (), 86400.0, 86400.0)
