@@ -238,7 +238,7 @@ class Ring:
 
     def _peer(self, name: str, wanted: dict[str, int], links: int, start: Callable[[dict[str, str]], Peer], forms: set[str]) -> None:
         measured = [form for form in ("signed", "revalidated", "public", "range", "route") if form in forms or (links and form in wanted)]
-        probes = {form: "-" for form in measured}
+        probes = dict.fromkeys(measured, "-")
         for attempt in range(2):
             with cores.pinned(self._core):
                 peer = start(probes)
@@ -290,7 +290,7 @@ def run(pairs: Sequence[Pair], *, rounds: int, seconds: float, pictures: int = P
                     progress(f"round {number} of {rounds}")
         finally:
             ring.close()
-        sizes = {name: head_size for name, head_size in _logged(folder).items()}
+        sizes = _logged(folder)
     return {
         "rounds": rounds,
         "seconds": seconds,

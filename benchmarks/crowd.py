@@ -119,19 +119,19 @@ async def _hold(url: str, idle: int, dribbling: int) -> None:
                 request = wire.request("/healthz")
                 if dribbles:
                     for at in range(len(request)):
-                        if wire._reader.at_eof():
+                        if wire.reader.at_eof():
                             break
                         wire.writer.write(request[at : at + 1])
                         await asyncio.sleep(1)
                 else:
-                    await wire._reader.read(1)
+                    await wire.reader.read(1)
                 wire.close()
             standing.discard(slot)
             again += 1
 
     began = time.monotonic()
     tasks = [asyncio.create_task(one(slot, slot >= idle)) for slot in range(idle + dribbling)]
-    while len(standing) < idle + dribbling and time.monotonic() - began < 60:
+    while len(standing) < idle + dribbling and time.monotonic() - began < 60:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     again = 0
     print(json.dumps({"open": len(standing), "seconds": time.monotonic() - began}), flush=True)

@@ -70,11 +70,13 @@ class Vandal(threading.Thread):
     def run(self) -> None:
         chance = random.Random(3)
         while not self._ending.wait(self._pause):
-            files = [file for file in self._cache.rglob("*") if file.suffix == ".val" or (self._index and file.name.startswith("cache.db"))]
-            if not files:
-                continue
-            deed, file = chance.choice(list(DEEDS)), chance.choice(files)
             try:
+                files = [
+                    file for file in self._cache.rglob("*") if file.suffix == ".val" or (self._index and file.name.startswith("cache.db"))
+                ]
+                if not files:
+                    continue
+                deed, file = chance.choice(list(DEEDS)), chance.choice(files)
                 DEEDS[deed](file, chance)
             except (FileNotFoundError, ValueError, IndexError):
                 continue  # evicted, replaced, or empty already

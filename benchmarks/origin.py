@@ -97,7 +97,7 @@ class Far:
 @asynccontextmanager
 async def open_far(config: FarConfig, kit: Kit) -> AsyncIterator[Far]:
     """Open the storage, making its folder."""
-    Path(config.path).mkdir(parents=True, exist_ok=True)
+    await anyio.Path(config.path).mkdir(parents=True, exist_ok=True)
     yield Far(config)
 
 

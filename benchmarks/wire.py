@@ -19,7 +19,7 @@ class Wire:
     """A connection. After an error it is broken and must be opened again."""
 
     def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._host, self._reader, self.writer = host, reader, writer
+        self._host, self.reader, self.writer = host, reader, writer
 
     @classmethod
     async def open(cls, url: str, number: int = 0) -> "Wire":
@@ -43,12 +43,12 @@ class Wire:
 
     async def answer(self, method: str = "GET") -> Answer:
         """Read the next answer."""
-        head = await self._reader.readuntil(b"\r\n\r\n")
+        head = await self.reader.readuntil(b"\r\n\r\n")
         status, length = int(head[9:12]), LENGTH.search(head)
         bodiless = method == "HEAD" or status in (204, 304)
         if length is None and not bodiless:
             raise OSError(f"an answer of unknown length: {head!r}")
-        body = b"" if bodiless or length is None else await self._reader.readexactly(int(length[1]))
+        body = b"" if bodiless or length is None else await self.reader.readexactly(int(length[1]))
         return Answer(status, head, body)
 
     def close(self) -> None:
