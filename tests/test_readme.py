@@ -44,6 +44,7 @@ def shape(text: str) -> list[str]:
     text = re.sub(r'"(etag|digest|storage_etag|created_at|updated_at|upload_time|request_id|storage_key)":"[^"]*"', r'"\1":""', text)
     text = re.sub(r"(?im)^(date|last-modified|x-request-id|etag|repr-digest|content-length): .*$", r"\1:", text)
     text = re.sub(r'("size"|"links_valid_from"):\d+', r"\1:0", text)
+    text = re.sub(r"(ttl=|edge;dur=|(?m:^age: ))[\d.]+", r"\1N", text)
     return [line.rstrip() for line in text.strip().splitlines()]
 
 
