@@ -62,7 +62,7 @@ def _read(fd: int, length: int) -> bytes:
 
 
 class Parcel:
-    """A header and body on their way in; `filename` is known once the body is written."""
+    """A header and body on their way in; `filename` is known as soon as there is a file, so that who fails can remove it."""
 
     def __init__(self, header: bytes, body: bytes) -> None:
         self.header = header
@@ -111,9 +111,6 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
             rest = memoryview(value.body)
             while rest:
                 rest = rest[os.write(fd, rest) :]
-        except BaseException:
-            self.remove(filename)
-            raise
         finally:
             os.close(fd)
         return footprint(len(value.body)), MODE_BINARY, filename, value.header
@@ -275,7 +272,7 @@ def judge(error: Exception) -> Verdict:
     """What an error says of the index."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
-        if code is None or code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        if code is None:
             return Verdict.BROKEN
         if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Verdict.LOCKED

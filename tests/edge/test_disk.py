@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -621,6 +621,33 @@ def unprivileged() -> Iterator[Path]:
 def chmod_all(top: Path, folders: int, files: int) -> None:
     for path in [top, *top.rglob("*")]:
         path.chmod(folders if path.is_dir() else files)
+
+
+async def test_an_index_that_cannot_grow_loses_nothing(tmp_path: Path, heard: Heard) -> None:
+    with small_disk(tmp_path / "disk", MIB) as mounted:
+        folder = tmp_path / "disk" / "edge"
+        async with opened(folder, heard) as tier:
+            assert await tier.put(key("first"), entry(b"first"))
+            before = shelf(folder)
+            filler = folder.parent / "filler"
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while mounted:
+                    file.write(bytes(4096))
+            kept = set()
+            for number in range(400):  # bodies of no bytes need no room, their rows do
+                if mounted and number % 40 == 0:
+                    os.truncate(filler, max(0, filler.stat().st_size - 8192))
+                if await tier.put(key(number), entry(b"")):
+                    kept.add(number)
+            assert (len(kept) < 400) is mounted
+            assert shelf(folder) == before
+            assert await tier.get(key("first")) == entry(b"first")
+            for number in kept:
+                assert await tier.get(key(number)) == entry(b"")
+            filler.unlink()
+            await until_kept(tier, key("new"), entry(bytes(10_000)))
+            assert len(bodies(folder)) == tier.entries == len(kept) + 2
+    assert heard.corrupt == 0
 
 
 async def test_what_cannot_be_written_can_be_read(heard: Heard) -> None:
