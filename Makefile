@@ -15,7 +15,7 @@ endif
 # What the tests run besides Python: command:package, as Debian names them.
 TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs
 
-.PHONY: serve test tools check bench lock clean
+.PHONY: serve test tools check bench bench-guard lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -32,9 +32,14 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_docs.py
 
-bench: TOOLS += wrk:wrk
+bench: TOOLS += wrk:wrk varnishd:varnish caddy:caddy
 bench: tools .venv/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Fails when a ratio to nginx, measured in the same run, lies more than 15 % under benchmarks/guard.json. For a quiet machine; ARGS=--record writes the file.
+bench-guard: TOOLS := nginx:nginx wrk:wrk
+bench-guard: tools .venv/dev.stamp
+	$(BIN)/python -m benchmarks.guard $(ARGS)
 
 # As root the missing ones are installed; otherwise the line to run is printed. Nothing is tested less for want of a tool.
 tools:
