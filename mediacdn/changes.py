@@ -74,6 +74,8 @@ class Changes:
         await self._in_thread(self._bump, changes, 0, changes[0].seq - 1)
         if any(each.media_id is None for each in changes):
             await self.sweep()  # which finds the new epoch
+        if self._heard == changes[0].seq - 1:
+            self._heard = changes[-1].seq
         self._call(changes)
         if self._bus is not None:
             try:

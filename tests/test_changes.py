@@ -172,8 +172,10 @@ async def test_purge_all(catalog: Catalog, open_again: Callable[[], Any], edge: 
     assert here.stamps.epoch == there.stamps.epoch == 1, "every key of an edge copy is another one now"
     assert [process.cards.peek(media.id) for process in (here, there)] == [None, None]
     assert here.emptied == 1
-    async with there.following():
+    async with there.following(), here.following():
         await until(lambda: there.emptied)
+        await asyncio.sleep(EVERY)
+    assert (here.emptied, there.emptied) == (1, 1), "once is enough"
 
 
 QUARANTINE = """
@@ -183,8 +185,7 @@ QUARANTINE = """
     from mediacdn.catalog.database import open_catalog
     from mediacdn.changes import Changes
     from mediacdn.config import Database
-    from mediacdn.edge.files import OpenFiles
-from mediacdn.edge.stamps import Stamps
+    from mediacdn.edge.stamps import Stamps
 
     class Now:
         def now(self):
@@ -509,10 +510,10 @@ async def test_the_bus_is_quicker_than_the_sweep(
             _, told = await catalog.media.quarantine(media.id, scope="media", reason=None)
             await here.changes.told(told)
             assert await until(lambda media=media: there.cards.peek(media.id) is None) < 0.5
+        await until(lambda: there.heard == [media.id for media in medias])
         await here.changes.told(await catalog.changes.purge_all())
         assert await until(lambda: there.stamps.epoch == 1) < 0.5
         await until(lambda: there.stamps.seen == here.stamps.seen == 6 and there.emptied)
-        assert there.heard == [media.id for media in medias]
 
 
 @pytest.mark.parametrize("fault", ["losing", "down"])

@@ -1,8 +1,9 @@
 """The node's shared table: a memory-mapped file of counters that every process of this machine checks its cards against on each hit.
 
 Media ids share 65,536 slots by their hash; a collision costs a re-read and no more. Writers hold a file lock, readers hold nothing: an aligned 8-byte load.
-A table that is missing, short, of another version or damaged is replaced by one with a new nonce and other counters, so whatever was checked against the
-old one is untrue at once; it is opened once in each process, after any fork. What a change is, and when it is committed, is the callers' business.
+A table that is missing, short, of another version, damaged, or of before the machine started is replaced by one with a new nonce and other counters, so
+whatever was checked against the old one is untrue at once; it is opened once in each process, after any fork. What a change is, and when it is committed,
+is the callers' business.
 """
 
 import errno
@@ -25,15 +26,17 @@ SLOTS = 65_536
 HEADER_WORDS = 512
 """4 KiB, so that the counters begin on a page of their own."""
 
-FORMAT = struct.Struct("=8sII16sI")
+FORMAT = struct.Struct("=8sII16s16sI")
+"""Magic, version, slots, the nonce, the machine's start, and a checksum of these."""
 MAGIC = b"mdcstamp"
 VERSION = 1
 
 # Words of the header that change; each on a cache line of its own, away from what never changes.
-EPOCH, SEEN, SWEPT, DEAD = 8, 16, 24, 32
+EPOCH, SEEN, SWEPT, DEAD = 16, 24, 32, 40
 LOST, RENEWED = 1, 2
 
 NAME = "stamps"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 PATIENCE = 2.0
 """Seconds that a writer waits for another; each holds the lock for microseconds, unless its process is stopped there."""
@@ -213,8 +216,8 @@ class Stamps:
         size = (HEADER_WORDS + self._slots) * 8
         header = os.pread(fd, FORMAT.size, 0)
         if os.fstat(fd).st_size == size and len(header) == FORMAT.size:
-            magic, version, slots, nonce, check = FORMAT.unpack(header)
-            if (magic, version, slots, check) == (MAGIC, VERSION, self._slots, zlib.crc32(header[:-4])):
+            magic, version, slots, nonce, boot, check = FORMAT.unpack(header)
+            if (magic, version, slots, boot, check) == (MAGIC, VERSION, self._slots, _boot(), zlib.crc32(header[:-4])):
                 found = _Map(fd, slots, nonce.hex())
                 if not found.words[DEAD]:
                     return found
@@ -224,7 +227,7 @@ class Stamps:
 
     def _created(self, folder: int, epoch: int, seen: int) -> _Map:
         nonce = secrets.token_bytes(16)
-        header = struct.pack("=8sII16s", MAGIC, VERSION, self._slots, nonce)
+        header = struct.pack("=8sII16s16s", MAGIC, VERSION, self._slots, nonce, _boot())
         header += struct.pack("=I", zlib.crc32(header))
         # Counters that no older table had: what was remembered of one cannot be right by chance. 62 bits leave room for ever.
         start = struct.pack("=Q", secrets.randbits(62))
@@ -247,6 +250,14 @@ class Stamps:
                 os.unlink(fresh, dir_fd=folder)
             raise
         return _Map(fd, self._slots, nonce.hex())
+
+
+def _boot() -> bytes:
+    """Name this run of the machine: nothing here is synced to the disk, so what a power cut left of an earlier one is not to be trusted."""
+    try:
+        return bytes.fromhex(BOOT_ID.read_text().strip().replace("-", ""))
+    except OSError:  # not Linux, or hidden: then only the header tells
+        return bytes(16)
 
 
 def _lock(fd: int) -> None:

@@ -127,7 +127,8 @@ SPOILED: dict[str, Callable[[Path], None]] = {
     "another version, well made": damaged(other_version),
     "slots": damaged(flip(12)),
     "nonce": damaged(flip(20)),
-    "checksum": damaged(flip(32)),
+    "start of the machine": damaged(flip(40)),
+    "checksum": damaged(flip(50)),
     "marked dead": damaged(flip(DEAD * 8)),
     "symbolic link": link_elsewhere,
     "folder": folder_instead,
@@ -146,6 +147,19 @@ def test_a_bad_table_is_replaced_at_the_start(spoil: Callable[[Path], None], tmp
     assert not (tmp_path / NAME).is_symlink()
     assert (tmp_path / NAME).stat().st_size == SIZE
     assert Stamps(tmp_path).nonce == new.nonce
+
+
+def test_a_table_of_before_the_machine_started_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Stamps(tmp_path).nonce
+    assert Stamps(tmp_path).nonce == before
+    other = tmp_path / "boot_id"
+    other.write_text("0d3b0c63-3f0f-4c0f-9a3d-6e6f1f0a7b11\n")
+    monkeypatch.setattr(stamps_module, "BOOT_ID", other)
+    after = Stamps(tmp_path / ".").nonce
+    assert after != before
+    assert Stamps(tmp_path).nonce == after
+    monkeypatch.setattr(stamps_module, "BOOT_ID", tmp_path / "hidden")
+    assert Stamps(tmp_path).nonce == Stamps(tmp_path).nonce != after
 
 
 def replaced(path: Path) -> None:
