@@ -27,6 +27,8 @@ HEALTHY = 10.0
 """Seconds of life after which a death counts as the first again, and the process is started again at once."""
 FAILURES, WITHIN = 3, 10.0
 """So many failures to start in so many seconds end the whole, as long as it has never served with all its processes."""
+ALONE = 1.0
+"""Seconds after which the others start, though the first is not ready."""
 SILENT = 1.0
 """Seconds that the parent waits for a process that does not read its orders."""
 _MARGIN = 10.0
@@ -87,7 +89,10 @@ class Crew:
     def run(self) -> None:
         """Keep the processes until a signal has ended them in order. Raises: StartupError, when they cannot start."""
         with selectors.DefaultSelector() as self._selector, self._woken():
-            self._due = dict.fromkeys(range(len(self._listener.slots)), 0.0)
+            now = time.monotonic()
+            # The first has the processors for itself, and answers in the others' places until they are there: no later than a process alone would.
+            self._due = {slot: now + ALONE if slot else now for slot in range(len(self._listener.slots))}
+            self._vacant = set(self._due)
             while self._mates or not self._stopping:
                 self._heed()
                 self._begin()
@@ -230,6 +235,8 @@ class Crew:
             case Ready():
                 mate.ready = True
                 self._vacant.discard(mate.slot)
+                if not self._complete:
+                    self._due = {slot: at if slot in self._quick else 0.0 for slot, at in self._due.items()}
                 adopter = self._adopted.pop(mate.slot, None)
                 if adopter is not None:
                     self._order(adopter, Release(mate.slot))
