@@ -34,7 +34,7 @@ FROM_CARD = Note(hit=True, detail="card")
 """An answer without a body: the card knew all of it."""
 WARMING = Note(hit=False, fwd="miss", stored=True)
 NOT_KEPT = Note(hit=False, fwd="miss", stored=False)
-HIT_TIMING = b"edge;desc=hit"
+HIT_TIMING = (b"server-timing", server_timing([("edge", None, "hit")]).encode())
 FIRST_BYTE = (ByteRange(0, 1),)
 
 
@@ -47,12 +47,13 @@ class Cache(Protocol):
 
 
 class Ask(Struct, frozen=True):
-    """A request for one media's bytes. Header names are lower case, repeated fields joined by ", "."""
+    """A request for one media's bytes. Header names are lower case, repeated fields joined by ", "; `at` is `now` in unix seconds."""
 
     method: str
     headers: Mapping[str, str]
     caller: Caller
     now: datetime
+    at: float
     variant: str = ORIGINAL
 
 
@@ -160,7 +161,7 @@ class Delivery:
     def _bodiless(self, status: int, ask: Ask, face: Face, own: Fields) -> Answer:
         """Answer from the card, with the edge's word on the copy that a GET would get."""
         card = face.card
-        hit = self._cache.peek(card, ask.variant, FIRST_BYTE, ask.now.timestamp()) if card.size else None
+        hit = self._cache.peek(card, ask.variant, FIRST_BYTE, ask.at) if card.size else None
         if hit is not None:
             note = hit.note
         elif status == 304 or not card.size:
@@ -202,7 +203,7 @@ class Delivery:
         self, status: int, ask: Ask, face: Face, own: Fields, spans: tuple[ByteRange, ...], framing: ByteRangesBody | None, length: int
     ) -> Answer | Fill:
         card = face.card
-        hit = self._cache.peek(card, ask.variant, spans, ask.now.timestamp())
+        hit = self._cache.peek(card, ask.variant, spans, ask.at)
         if hit is not None:
             fields = self._fields(ask, card, face.shared, hit.note) + own
             return Answer(status, fields, card, face.origin, ask.variant, spans, framing, length, hit.pieces)
@@ -212,39 +213,30 @@ class Delivery:
 
     def _fields(self, ask: Ask, card: Card, shared: Fields, note: Note, milliseconds: float | None = None) -> Fields:
         """The fields that 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
-        now, link = ask.now.timestamp(), ask.caller.link
-        age = max(0, int(now - note.stored_at)) if note.hit and note.stored_at is not None else None
-        fields = [
-            *shared,
-            (
-                b"cache-status",
-                cache_status(
-                    hit=note.hit,
-                    fwd=note.fwd,
-                    ttl=None if note.ttl is None else int(note.ttl),
-                    stored=note.stored,
-                    collapsed=True if note.collapsed else None,
-                    detail=note.detail,
-                ).encode(),
-            ),
-            (b"server-timing", HIT_TIMING if note.hit else server_timing([("edge", milliseconds, note.fwd)]).encode()),
-        ]
+        now, link, public = ask.at, ask.caller.link, card.public
+        age = None
+        longest = self._config.public_max_age if public else self._config.private_max_age
         remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
-        if link is not None and not card.public:
+        if link is not None and not public:
             left = max(0, link.exp - int(now))
             remaining = left if remaining is None else min(left, remaining)
-        longest = self._config.public_max_age if card.public else self._config.private_max_age
-        if age is not None:
-            fields.append((b"age", b"%d" % age))
-            # It is the copy that is old, not what we know of it: the reader has the configured time from now on (RFC 9111 section 4.2.3 takes Age off).
-            longest += age
-            remaining = None if remaining is None else remaining + age
-        fields.append((b"cache-control", cache_control(card.public, longest, remaining=remaining).encode()))
-        if card.public and self._config.cdn_max_age is not None:
+        fields = [*shared, (b"cache-status", _status(note))]
+        if note.hit:
+            fields.append(HIT_TIMING)
+            if note.stored_at is not None:
+                age = max(0, int(now - note.stored_at))
+                fields.append((b"age", b"%d" % age))
+                # It is the copy that is old, not what we know of it: the reader has the configured time from now on (RFC 9111 section 4.2.3 takes Age off).
+                longest += age
+                remaining = None if remaining is None else remaining + age
+        else:
+            fields.append((b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode()))
+        fields.append((b"cache-control", cache_control(public, longest, remaining=remaining).encode()))
+        if public and self._config.cdn_max_age is not None:
             fields.append((b"cdn-cache-control", self._for_cdn(remaining, age or 0)))
         if link is not None:
             fields.append((b"referrer-policy", b"no-referrer"))
-        elif not card.public:
+        elif not public:
             fields.append((b"vary", b"Authorization"))  # or a browser shows it on to whoever asks next
         return fields
 
@@ -303,3 +295,11 @@ class Delivery:
             return [(b"cache-groups", cache_groups(names).encode())]
         names += [f"tag:{tag}" for tag in card.tags]
         return [(b"cache-groups", cache_groups(names).encode()), (header.lower().encode(), surrogate_keys(names, " ").encode())]
+
+
+def _status(note: Note) -> bytes:
+    ttl = None if note.ttl is None else int(note.ttl)
+    if note.hit and note.detail is None:
+        return cache_status(hit=True, ttl=ttl).encode()
+    collapsed = True if note.collapsed else None
+    return cache_status(hit=note.hit, fwd=note.fwd, ttl=ttl, stored=note.stored, collapsed=collapsed, detail=note.detail).encode()

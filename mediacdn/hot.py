@@ -89,7 +89,7 @@ class HotReads:
         self._warm = warm
         self._clock = clock
         base = re.escape(base_path.encode())
-        self._target = re.compile(base + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(?:\?([!-~]*))?")
+        self._target = re.compile(base + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(?:\?([!\"$-~]*))?")
 
     def __call__(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Ready | None:
         """The answer, when everything that it takes is at hand."""
@@ -109,13 +109,14 @@ class HotReads:
             return None
         now = self._clock.now()
         try:
-            link = self._link(method, url, token, query, card.id, int(now.timestamp()))
+            at = now.timestamp()
+            link = self._link(method, url, token, query, card.id, int(at))
             principal = None
             if link is None and not card.public:
                 principal = self._principal(wanted)
                 if principal is None:
                     return None
-            answer = self._delivery.decide(Ask(method, wanted, Caller(principal, link, met.peer), now), card)
+            answer = self._delivery.decide(Ask(method, wanted, Caller(principal, link, met.peer), now, at), card)
         except MediaError:
             return None
         if not isinstance(answer, Answer) or answer.length > LARGEST:

@@ -95,7 +95,7 @@ def configure(level: str = "info", style: str = "auto", *, threaded: bool = True
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.BytesLoggerFactory(writer),  # type: ignore[arg-type]
+        logger_factory=_Ends(writer),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(threshold, logging.WARNING), force=True)
@@ -144,13 +144,29 @@ def _access_way() -> Access:
     names = _Line.__struct_fields__[1:9]
     if settings["processors"][-1] is not _json:
         return lambda *values: log.info("request", **dict(zip(names, values, strict=True)))
-    end = settings["logger_factory"]()
+    end = settings["logger_factory"]().msg
     encode = msgspec.json.Encoder().encode
 
     def write(*values: Any) -> None:
-        end.info(encode(_Line(datetime.now(UTC).isoformat(), *values)))
+        end(encode(_Line(datetime.now(UTC).isoformat(), *values)))
 
     return write
+
+
+class _Ends:
+    """structlog's logger for bytes without its lock, which a deque does not need; and the factory of it."""
+
+    def __init__(self, writer: ThreadedWriter) -> None:
+        self._write, self._flush = writer.write, writer.flush
+
+    def __call__(self, *_: Any) -> "_Ends":
+        return self
+
+    def msg(self, line: bytes) -> None:
+        self._write(line + b"\n")
+        self._flush()
+
+    log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
 
 
 class _Bridge(logging.Handler):

@@ -10,6 +10,7 @@ FORWARDS = frozenset({"bypass", "method", "uri-miss", "vary-miss", "miss", "requ
 _TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _LARGEST = 999_999_999_999_999
+_NOTHING = (None,) * 6
 
 
 def cache_status(
@@ -28,6 +29,8 @@ def cache_status(
     `hit` and `fwd` exclude each other (section 2.1); `fwd` is one of FORWARDS; `ttl` is seconds, negative when stale. Text that a
     structured-field string cannot hold is replaced character by character. Raises ValueError for `hit` with `fwd` and for an unknown `fwd`.
     """
+    if hit and ttl is not None and (fwd, fwd_status, stored, collapsed, key, detail) == _NOTHING:  # nearly every answer's
+        return f"{NAME}; hit; ttl={max(-_LARGEST, min(ttl, _LARGEST))}"
     parts = [NAME]
     if hit:
         if fwd is not None:

@@ -63,8 +63,9 @@ class Reads:
             caller = Caller(await self._callers.principal(headers), None, scope.get("peer"))
             verdict = await self._access.verdict(card, caller, "read")
         scope["subject"] = caller.principal.id if caller.principal is not None else link.sub if link is not None else None
-        answer = self._delivery.decide(Ask(scope["method"], headers, caller, self._clock.now()), card, verdict)
-        return await self._senders.sender(answer, scope)
+        now = self._clock.now()
+        decided = self._delivery.decide(Ask(scope["method"], headers, caller, now, now.timestamp()), card, verdict)
+        return await self._senders.sender(decided, scope)
 
 
 class Uploads:
