@@ -133,7 +133,8 @@ class Front:
             if name is not None:
                 text = value.decode("latin-1")
                 fields[name] = f"{fields[name]}, {text}" if name == "x-forwarded-for" and name in fields else text
-        asked_method, method = fields.get("access-control-request-method"), scope["method"]
+        method = scope["method"]
+        asked_method = fields.get("access-control-request-method") if method == "OPTIONS" else None  # elsewhere it asks nothing
         media_read = _MEDIA_READ.fullmatch(scope["path"].removeprefix(self._base)) is not None
         met = self.meet(scope["client"][0] if scope.get("client") else None, asked_method or method, fields, media_read=media_read)
         read = media_read and (asked_method or method) in ("GET", "HEAD")
