@@ -214,7 +214,7 @@ class Delivery:
     def _fields(self, ask: Ask, card: Card, shared: Fields, note: Note, milliseconds: float | None = None) -> Fields:
         """The fields that 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
         now, link, public = ask.at, ask.caller.link, card.public
-        age = None
+        age = 0
         longest = self._config.public_max_age if public else self._config.private_max_age
         remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
         if link is not None and not public:
@@ -224,24 +224,23 @@ class Delivery:
         if note.hit:
             fields.append(HIT_TIMING)
             if note.stored_at is not None:
-                age = max(0, int(now - note.stored_at))
+                # What is told to one reader is made for that reader now, out of bytes that the edge had; only what all may share has been waiting.
+                age = max(0, int(now - note.stored_at)) if public else 0
                 fields.append((b"age", b"%d" % age))
-                # It is the copy that is old, not what we know of it: the reader has the configured time from now on (RFC 9111 section 4.2.3 takes Age off).
-                longest += age
-                remaining = None if remaining is None else remaining + age
+                remaining = None if remaining is None else remaining + age  # RFC 9111 section 4.2.3 takes it off again
         else:
             fields.append((b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode()))
         fields.append((b"cache-control", cache_control(public, longest, remaining=remaining).encode()))
         if public and self._config.cdn_max_age is not None:
-            fields.append((b"cdn-cache-control", self._for_cdn(remaining, age or 0)))
+            fields.append((b"cdn-cache-control", self._for_cdn(remaining)))
         if link is not None:
             fields.append((b"referrer-policy", b"no-referrer"))
         elif not public:
             fields.append((b"vary", b"Authorization"))  # or a browser shows it on to whoever asks next
         return fields
 
-    def _for_cdn(self, remaining: int | None, age: int) -> bytes:
-        longest = (self._config.cdn_max_age or 0) + age
+    def _for_cdn(self, remaining: int | None) -> bytes:
+        longest = self._config.cdn_max_age or 0
         return cdn_cache_control(longest if remaining is None else min(longest, remaining), self._config.grace).encode()
 
     def _face(self, card: Card, now: datetime) -> Face:
