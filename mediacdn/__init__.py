@@ -22,7 +22,20 @@ from mediacdn.errors import (
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
-from mediacdn.interfaces import Authenticator, Authorizer, Bus, CachePolicy, Clock, Core, Counters, LocalPaths, Room, Storage, TokenMinter
+from mediacdn.interfaces import (
+    Authenticator,
+    Authorizer,
+    Bus,
+    CachePolicy,
+    Clock,
+    Core,
+    Counters,
+    LocalPaths,
+    Recall,
+    Room,
+    Storage,
+    TokenMinter,
+)
 from mediacdn.model import Admission, ByteRange, Card, Change, Event, Media, ObjectInfo, Principal, Scope, State, Status
 
 if TYPE_CHECKING:
@@ -70,6 +83,7 @@ __all__ = [
     "ObjectCorrupt",
     "ObjectInfo",
     "Principal",
+    "Recall",
     "Room",
     "Scope",
     "State",

@@ -105,7 +105,7 @@ def admin_routes(
     private_read: str,
     edge: Edge,
     policy: CachePolicy,
-    stats: Callable[[], EdgeStats] | None = None,
+    stats: Callable[[], EdgeStats],
     holds: Holds | None = None,
 ) -> list[Any]:
     """The handlers of this file."""
@@ -164,7 +164,6 @@ def admin_routes(
     async def cache(request: Asked) -> Response[EdgeStats]:
         """What the tiers of the answering process hold and did."""
         access.needs(await records.caller(request), Scope.ADMIN)
-        assert stats is not None
         return Response(stats(), headers={"Cache-Control": "no-store"})
 
     async def caching(card: Card) -> Caching:
@@ -232,4 +231,4 @@ def admin_routes(
             jobs=[],
         )
 
-    return [quarantine, release, revoke, explain, purge, *([cache] if stats is not None else [])]
+    return [quarantine, release, revoke, explain, purge, cache]

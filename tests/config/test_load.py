@@ -126,14 +126,14 @@ def test_the_tables_of_the_edges_drivers_are_kept_for_them(tmp_path: Path) -> No
     (tmp_path / "url").write_text("wire://secret@h")
     file = written(
         tmp_path,
-        '[edge]\npolicy = "mine"\nbus = "wire"\n[edge.mine]\nrules = 3\nfile = "kept"\n[edge.wire]\nurl = {file = "url"}\n',
+        '[edge]\npolicy = "mine"\nbus = "wire"\n[edge.mine]\nfile = "kept"\n[edge.wire]\nurl = {file = "url"}\n',
     )
     loaded = load(file, {"MEDIACDN_EDGE__MINE__DEPTH": "5", "MEDIACDN_EDGE__WIRE__TLS": "true"})
     assert loaded.config.edge.drivers == {
-        "mine": {"rules": 3, "file": "kept", "depth": "5"},
+        "mine": {"file": "kept", "depth": "5"},
         "wire": {"url": "wire://secret@h", "tls": "true"},
     }
-    assert loaded.sources["edge.mine.rules"] == str(file)
+    assert loaded.sources["edge.mine.file"] == str(file)
     assert loaded.sources["edge.mine.depth"] == "MEDIACDN_EDGE__MINE__DEPTH"
     assert "edge.drivers" not in loaded.sources
     assert masked(loaded.config)["edge"]["wire"] == {"url": "********", "tls": "true"}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint, entry_points
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,25 @@ def test_types_without_end_are_not_kept_without_end() -> None:
     for number in range(3 * KEPT):
         assert policy.judge(card(media_type=f"x/{number}"), "", 1).rule == ("1" if number == 7 else "default")
     assert len(policy._narrowed) <= KEPT
+
+
+def test_no_answer_hangs_on_what_was_asked_before() -> None:
+    rules = (
+        EdgeRule(name="private", public=False),
+        EdgeRule(name="near", storage="near"),
+        EdgeRule(name="films", type="video/*"),
+        EdgeRule(name="thumb", variant="thumb"),
+        EdgeRule(name="variant", variant="*"),
+    )
+    cards = [
+        card(public=public, storage=storage, media_type=kind)
+        for public, storage, kind in product((True, False), ("far", "near"), ("video/a", "image/b"))
+    ]
+    questions = list(product(cards, ("", "thumb", "w=1", "w=2", "*")))
+    asked = Rules(Edge(rules=rules))
+    answers = [asked.judge(each, variant, 1).rule for each, variant in questions]
+    assert answers == [Rules(Edge(rules=rules)).judge(each, variant, 1).rule for each, variant in questions]
+    assert set(answers) == {"private", "near", "films", "thumb", "variant", "default"}
 
 
 EVERY = (

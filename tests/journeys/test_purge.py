@@ -1,4 +1,4 @@
-"""Purging over HTTP, and which rule of the cache decides."""
+"""Purging over HTTP, what the cache tells of itself, and which rule of the cache decides."""
 
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,20 @@ def test_one_media_some_and_those_of_a_tag(server: Served) -> None:
     assert purge(server, {"tags": ["purge-me", "nobody-has-this"]}) == {"purged": 2}
     assert moved() == {one: 2, two: 2, three: 1}
     assert purge(server, {"media": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}) == {"purged": 0}
-    assert purge(server, {"all": True}) == {"purged": None}
     assert server.client.get(f"/v1/media/{one}", headers=server.auth()).content == text(100)
+
+
+def test_everything(server: Served) -> None:
+    media = server.upload(text(400), public="true")["id"]
+
+    def status() -> str:
+        return str(server.client.get(f"/v1/media/{media}").headers["cache-status"])
+
+    assert "fwd=" in status()
+    assert "; hit" in status()
+    assert purge(server, {"all": True}) == {"purged": None}
+    assert "fwd=" in status()
+    assert "; hit" in status()
 
 
 @pytest.mark.parametrize(
@@ -74,12 +86,19 @@ def test_exactly_one_of_three(server: Served, wish: dict[str, Any]) -> None:
     assert purge(server, wish, 400)["code"] in ("invalid_parameter", "bad_request")
 
 
-def test_purging_is_for_administrators(server: Served) -> None:
+def test_purging_and_looking_in_is_for_administrators(server: Served) -> None:
     media = server.upload(text(300))["id"]
     before = generation(server, media)
     for headers, code in (({}, 401), (server.auth(), 403)):
         assert server.client.post("/v1/admin/purge", json={"media": media}, headers=headers).status_code == code
+        assert server.client.get("/v1/admin/cache", headers=headers).status_code == code
     assert generation(server, media) == before
+
+
+def test_what_the_tiers_hold(server: Served) -> None:
+    answer = server.client.get("/v1/admin/cache", headers=server.auth("root", "admin"))
+    assert answer.headers["cache-control"] == "no-store"
+    assert {"entries", "bytes", "limit", "eviction", "hits", "misses", "evictions"} == answer.json()["memory"].keys()
 
 
 @pytest.mark.parametrize(
