@@ -153,10 +153,17 @@ class HotReads:
             return Ready(answer.status, headers, _joined(answer), sent)
         if answer.framing is not None or answer.origin.storage not in self._local:
             return None
-        file, span = self._files.peek(answer.origin.storage, answer.origin.key), answer.spans[0]
+        files, origin = self._files, answer.origin
+        file, span = files.peek(origin.storage, origin.key), answer.spans[0]
         if file is None or not file.resident(span.start, span.stop):
             return None
-        return Ready(answer.status, headers, (), sent, file.fd, span.start, span.length, file)
+
+        def poured(count: int) -> None:
+            if not count:  # its reader left, or it is damaged: opened anew it tells which, while a status can still say so
+                files.drop(origin.storage, origin.key)
+            sent(count)
+
+        return Ready(answer.status, headers, (), poured, file.fd, span.start, span.length, file)
 
 
 def _masked(url: bytes) -> str:
