@@ -59,7 +59,7 @@ def _herds(processes: int, name: str, size: int, rounds: int, clients: int) -> d
                 source.write_bytes(body)
                 link = server.signed(server.upload(source))
                 origin.forget()
-                took.append(run(lambda: _herd(server.url, link, body, clients)))  # noqa: B023
+                took.append(run(lambda: _herd(server, processes, link, body, clients)))  # noqa: B023
                 counted = origin.counted()
                 reads.append(counted["open"])
                 heads.append(counted["head"])
@@ -79,9 +79,12 @@ def _herds(processes: int, name: str, size: int, rounds: int, clients: int) -> d
     }
 
 
-async def _herd(url: str, link: str, body: bytes, clients: int) -> float:
+async def _herd(server: Mediacdn, processes: int, link: str, body: bytes, clients: int) -> float:
     """All connect first, then all ask; gives the seconds until the last has its whole answer."""
-    wires = await opened(url, clients, count())
+    wires = await opened(server.url, clients, count())
+    await asyncio.gather(*(each.ask("/healthz") for each in wires))
+    if (held := server.holders()) != processes:
+        raise RuntimeError(f"the clients reach {held} of {processes} server processes")
     ask = wires[0].request(link)
     began = time.perf_counter()
     for each in wires:

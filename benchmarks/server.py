@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+
+from benchmarks import cores
 
 TOML = """
 plugins = {plugins}
@@ -86,9 +90,24 @@ class Mediacdn:
         command = [sys.executable, "-m", "mediacdn", "token", "--data", str(self.data), "--config", str(self.config), "--scope", "read"]
         return subprocess.run([*command, "--expires", "12h"], check=True, capture_output=True, text=True).stdout.strip()
 
+    def holders(self) -> int:
+        """How many of its processes hold a client's connection now: a load meant for all of them has to reach all."""
+        port = f":{urlsplit(self.url).port:04X}"
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        established = {f"socket:[{fields[9]}]" for fields in lines if fields[1].endswith(port) and fields[3] == "01"}
+        return sum(bool(established & _links(pid)) for pid in cores.family(self.pid))
+
     def stop(self) -> None:
         self.client.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(40)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def _links(pid: int) -> set[str]:
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(each))
+    return found

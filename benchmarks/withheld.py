@@ -58,6 +58,9 @@ def _quarantines(processes: int, reads: int) -> dict[str, Any]:
 
             async def all_of_them() -> None:
                 wires = await opened(server.url, CONNECTIONS, count())
+                await asyncio.gather(*(each.ask("/healthz") for each in wires))
+                if (held := server.holders()) != processes:
+                    raise RuntimeError(f"the connections reach {held} of {processes} server processes")
                 while sum(counts.values()) < reads:
                     body = b"\x00\x01" + os.urandom(SIZE - 2)
                     source = Path(folder) / "source"
