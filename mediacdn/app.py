@@ -311,6 +311,7 @@ async def _rooms(
             edge=config.edge,
             policy=opened.policy,
             stats=edge.stats,
+            holds=edge.holds,
         ),
         *operation_routes(
             config=config,

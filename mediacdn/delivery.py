@@ -22,7 +22,7 @@ from mediacdn.http.dates import http_date
 from mediacdn.http.digests import etag, repr_digest
 from mediacdn.http.disposition import SANDBOX_CSP, content_disposition, inline_safe, is_active
 from mediacdn.http.freshness import cache_control, cdn_cache_control
-from mediacdn.http.groups import cache_groups, surrogate_keys
+from mediacdn.http.groups import cache_groups, separator, surrogate_keys
 from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
 from mediacdn.http.timing import server_timing
 from mediacdn.model import ByteRange, Card
@@ -240,8 +240,7 @@ class Delivery:
         return fields
 
     def _for_cdn(self, remaining: int | None) -> bytes:
-        longest = self._config.cdn_max_age or 0
-        return cdn_cache_control(longest if remaining is None else min(longest, remaining), self._config.grace).encode()
+        return cdn_cache_control(self._config.cdn_max_age or 0, self._config.grace, remaining=remaining).encode()
 
     def _face(self, card: Card, now: datetime) -> Face:
         face = self._faces.get(card.id)
@@ -293,7 +292,10 @@ class Delivery:
         if header is None:
             return [(b"cache-groups", cache_groups(names).encode())]
         names += [f"tag:{tag}" for tag in card.tags]
-        return [(b"cache-groups", cache_groups(names).encode()), (header.lower().encode(), surrogate_keys(names, " ").encode())]
+        return [
+            (b"cache-groups", cache_groups(names).encode()),
+            (header.lower().encode(), surrogate_keys(names, separator(header)).encode()),
+        ]
 
 
 def _status(note: Note) -> bytes:

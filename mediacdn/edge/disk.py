@@ -104,6 +104,10 @@ class DiskTier:
             self._on_evict(entries, gone)
         return kept
 
+    async def count(self, key: Key) -> int:
+        """How many slices of the key's object are there, its own number aside."""
+        return await self._write(self._counted, str(key).rpartition("/")[0] + "/") or 0
+
     async def drop(self, key: Key) -> None:
         """Forget it, if it is there and the index lets us: what must not be served again needs another generation."""
         await self._write(self._drop, key)
@@ -215,6 +219,11 @@ class DiskTier:
         with suppress(Away), self._shelf.using(writer=True) as index:
             return index.discard(str(key), held.filename)
         return False
+
+    def _counted(self, prefix: str) -> int:
+        with suppress(Away), self._shelf.using(writer=False) as index:
+            return index.count(prefix)
+        return 0
 
     def _drop(self, key: Key) -> None:
         with suppress(Away), self._shelf.using(writer=True) as index:

@@ -228,6 +228,11 @@ class Index(diskcache.Cache):  # type: ignore[misc]
         found = dict(self._sql("SELECT key, value FROM Settings WHERE key IN ('count', 'size')").fetchall())
         return int(found["count"]), int(found["size"])
 
+    def count(self, prefix: str) -> int:
+        """Entries whose keys begin so."""
+        query = "SELECT COUNT(*) FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+        return int(self._sql(query, (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))).fetchone()[0])
+
     def make_room(self, limit: int, *, pinned: bool) -> tuple[bool, int, int]:
         """Evict the oldest until no more than this is held, pinned ones only for a pinned one: (whether that was reached, entries, bytes)."""
         entries = gone = 0

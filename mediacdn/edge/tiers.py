@@ -32,6 +32,7 @@ _EPOCH = 40
 _COUNTED = 100_000
 """Objects whose look-ups are counted."""
 
+_LOOKED_FOR = 10_000
 _EVER = 1 << 30
 """A count of look-ups that any rule about counts is content with."""
 
@@ -201,6 +202,17 @@ class Edge:
             metrics.stale,
             metrics.damaged,
         )
+
+    async def holds(self, card: Card, variant: str) -> dict[str, int]:
+        """How many slices of a media's variant each tier holds now; in memory, of the first 10,000."""
+        generation = self._epoch() << _EPOCH | card.generation
+        held: dict[str, int] = {}
+        if self._memory is not None:
+            slices = min(-(-card.size // self._size), _LOOKED_FOR)
+            held["memory"] = sum(self._memory.peek(Key(card.id, variant, generation, number)) is not None for number in range(slices))
+        if self._disk is not None:
+            held["disk"] = await self._disk.count(Key(card.id, variant, generation, 0))
+        return held
 
     async def close(self) -> None:
         """Cancel what runs in the background, and give the turns back."""

@@ -1,6 +1,7 @@
 """Run an ASGI application on our protocol until it is told to stop: sockets, uvicorn's settings, signals and the order of a graceful end."""
 
 import asyncio
+import gc
 import math
 import signal
 import socket
@@ -109,6 +110,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What stands now stays: the collector need not walk through it again, nor come after every few requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         if self._ready is not None:
             self._ready(self._bound)
         if self._member is not None:
