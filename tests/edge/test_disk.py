@@ -71,8 +71,13 @@ def shelf(folder: Path) -> Path:
     return folder / (folder / "state").read_text().split("\n")[1]
 
 
+def shelves(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if name.startswith("shelf-")]
+
+
 def bodies(folder: Path) -> list[Path]:
-    return sorted(folder.glob("shelf-*/??/*.val"))
+    """Those of all shelves; looks while they are being swept away."""
+    return sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names if name.endswith(".val"))
 
 
 @contextmanager
@@ -149,7 +154,7 @@ async def test_it_outlives_the_process_under_the_same_nonce_only(folder: Path, h
     async with opened(folder, heard, nonce="another") as tier:
         assert (tier.entries, tier.bytes) == (0, 0)
         assert await tier.get(key(1)) is None
-        await until(lambda: bodies(folder) == [] and len(list(folder.glob("shelf-*"))) == 1)
+        await until(lambda: bodies(folder) == [] and len(shelves(folder)) == 1)
     async with opened(folder, heard) as tier:
         assert await tier.get(key(1)) is None
 
@@ -395,22 +400,21 @@ async def test_poisoned_settings_do_no_more_than_empty_it(folder: Path, heard: H
     async with opened(folder, heard) as tier:
         assert await tier.get(key(1)) in (None, entry())
         await until_kept(tier, key(2), entry())
-        assert not list(folder.rglob("*-shm"))
+        assert not any(name.endswith("-shm") for _, _, names in os.walk(folder) for name in names)
 
 
 # The index and the folder.
 
 
-def overwrite(path: Path) -> None:
+def overwrite(path: Path, at: int = 0) -> None:
     with path.open("r+b") as file:
-        file.write(random.Random(4).randbytes(path.stat().st_size))
+        file.seek(at)
+        file.write(random.Random(4).randbytes(path.stat().st_size - at))
 
 
 RUIN: dict[str, Callable[[Path], object]] = {
     "index overwritten": lambda folder: overwrite(shelf(folder) / "cache.db"),
-    "index overwritten beyond its first page": lambda folder: os.pwrite(
-        os.open(shelf(folder) / "cache.db", os.O_WRONLY), random.Random(5).randbytes(40_960), 4096
-    ),
+    "index overwritten beyond its first page": lambda folder: overwrite(shelf(folder) / "cache.db", 4096),
     "index emptied": lambda folder: os.truncate(shelf(folder) / "cache.db", 0),
     "index cut within a page": lambda folder: os.truncate(shelf(folder) / "cache.db", 5000),
     "index cut within its header": lambda folder: os.truncate(shelf(folder) / "cache.db", 50),
@@ -454,7 +458,7 @@ async def test_a_ruined_folder_is_misses_and_then_used_again(folder: Path, heard
             while not (await tier.get(key("newer")) == entry(b"newer") and await other.get(key("new")) in (None, entry(b"new"))):
                 await asyncio.sleep(0.02)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        await until(lambda: len(list(folder.glob("shelf-*"))) == 1)
+        await until(lambda: len(shelves(folder)) == 1)
 
 
 LOCKER = """
@@ -468,31 +472,45 @@ print("free", flush=True)
 """
 
 
+@asynccontextmanager
+async def locked(folder: Path, seconds: float) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LOCKER, str(shelf(folder) / "cache.db"), str(seconds), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout
+        assert await process.stdout.readline() == b"locked\n"
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
 async def test_a_locked_index_is_a_quick_miss_for_all_and_stalls_nobody(folder: Path, heard: Heard) -> None:
     async with opened(folder, heard) as tier:
         for number in range(20):
             await tier.put(key(number), entry())
-        locker = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", LOCKER, str(shelf(folder) / "cache.db"), "4", stdout=asyncio.subprocess.PIPE
-        )
-        assert locker.stdout
-        assert await locker.stdout.readline() == b"locked\n"
-        began = time.perf_counter()
-        first = await asyncio.gather(*(tier.get(key(number % 20)) for number in range(200)))
-        assert time.perf_counter() - began < 0.1
-        assert first == [None] * 200
-        slowest = 0.0
-        while time.perf_counter() - began < 1.5:
-            at = time.perf_counter()
-            assert await tier.get(key(1)) is None
-            slowest = max(slowest, time.perf_counter() - at)
-            await asyncio.sleep(0.005)
-        assert slowest < 0.06
-        assert not await tier.put(key(1), entry())
-        await tier.drop(key(3))
-        assert await locker.stdout.readline() == b"free\n"
-        await locker.wait()
-        async with asyncio.timeout(2):
+        async with locked(folder, 4) as process:
+
+            async def timed(number: int) -> float:
+                at = time.perf_counter()
+                assert await tier.get(key(number % 20)) is None
+                return time.perf_counter() - at
+
+            began = time.perf_counter()
+            assert max(await asyncio.gather(*(timed(number) for number in range(200)))) < 0.25  # one wait of 30 ms, and threads that start
+            waits = []
+            while time.perf_counter() - began < 1.5:
+                waits.append(await timed(1))
+                await asyncio.sleep(0.005)
+            assert sorted(waits)[len(waits) // 2] < 0.005
+            assert sorted(waits)[-3] < 0.08
+            assert not await tier.put(key(1), entry())
+            await tier.drop(key(3))
+            assert process.stdout
+            assert await process.stdout.readline() == b"free\n"
+        async with asyncio.timeout(3):
             while await tier.get(key(1)) != entry():  # nothing was lost for it
                 await asyncio.sleep(0.02)
     assert heard.corrupt == 0
@@ -501,19 +519,14 @@ async def test_a_locked_index_is_a_quick_miss_for_all_and_stalls_nobody(folder: 
 async def test_an_index_locked_at_the_start_delays_no_start(folder: Path, heard: Heard) -> None:
     async with opened(folder, heard) as tier:
         await tier.put(key(1), entry())
-    locker = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LOCKER, str(shelf(folder) / "cache.db"), "3", stdout=asyncio.subprocess.PIPE
-    )
-    assert locker.stdout
-    await locker.stdout.readline()
-    began = time.perf_counter()
-    async with opened(folder, heard) as tier:
-        assert time.perf_counter() - began < 2.5
-        assert await tier.get(key(1)) is None
-        async with asyncio.timeout(8):
-            while await tier.get(key(1)) != entry():
-                await asyncio.sleep(0.02)
-    await locker.wait()
+    async with locked(folder, 3):
+        began = time.perf_counter()
+        async with opened(folder, heard) as tier:
+            assert time.perf_counter() - began < 2.5
+            assert await tier.get(key(1)) is None
+            async with asyncio.timeout(10):
+                while await tier.get(key(1)) != entry():
+                    await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -660,8 +673,12 @@ async def test_what_cannot_be_written_can_be_read(heard: Heard) -> None:
                 assert not await tier.put(key(2), entry())
                 assert await tier.get(key(1)) == entry()
             chmod_all(shelf(folder), 0o700, 0o600)
+            bodies(folder)[0].chmod(0)
+            assert await tier.get(key(1)) is None
+            bodies(folder)[0].chmod(0o600)
             await until_kept(tier, key(2), entry())
-            assert await tier.get(key(1)) == entry()
+            assert await tier.get(key(1)) == entry()  # what could not be read for a while was not thrown away
+    assert heard.corrupt == 0
 
 
 async def test_a_folder_that_cannot_be_made_is_an_empty_tier_until_it_can(heard: Heard) -> None:
@@ -758,7 +775,7 @@ async def test_processes_survive_what_is_done_to_the_folder(folder: Path) -> Non
     end = time.monotonic() + 5.0
     while time.monotonic() < end:
         await asyncio.sleep(0.4)
-        files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+        files = [Path(top, name) for top, _, names in os.walk(folder) for name in names if name != "lock"]
         for path in chance.sample(files, min(20, len(files))):
             try:
                 match chance.randrange(3):
