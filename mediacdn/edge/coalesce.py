@@ -76,7 +76,7 @@ class Fill:
 
     def serves(self, now: float) -> bool:
         """Whether one who comes now may follow it."""
-        return self.error is None and (self.entry is None or self.entry.usable(now))
+        return self.entry is None or self.entry.usable(now)
 
     async def reached(self, at: int) -> None:
         """Wait until the byte at this place of the slice is there. Raises: what the fill failed with."""

@@ -46,7 +46,7 @@ def origin(of: Card) -> Origin:
 
 
 class Far:
-    """A storage whose reads are recorded in `opened`, may wait at `gate` after each chunk, and fail as told. Not local."""
+    """A storage whose reads are recorded in `opened`, may wait at `gate` before each chunk, linger at their end, and fail as told. Not local."""
 
     def __init__(self, chunk: int = 16_384) -> None:
         self.objects: dict[str, bytes] = {}
@@ -56,6 +56,7 @@ class Far:
         self.gate: asyncio.Semaphore | None = None
         self.down = False
         self.fails_after: int | None = None
+        self.lingers = 0.0
         self.reading = 0
         self.most_reading = 0
 
@@ -78,6 +79,8 @@ class Far:
                 yield chunks
         finally:
             self.reading -= 1
+            if self.lingers:
+                await asyncio.sleep(self.lingers)
 
     async def put(self, key: str, chunks: AsyncIterable[bytes], *, size: int | None = None) -> ObjectInfo:
         raise AssertionError("the edge writes to no storage")

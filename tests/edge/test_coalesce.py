@@ -123,11 +123,13 @@ async def test_who_comes_after_the_last_reader_left_gets_a_fill_of_its_own() -> 
     async with bench(policy=Fixed()) as given:
         of = given.far.given(body)
         given.far.gate = asyncio.Semaphore(0)
+        given.far.lingers = 0.01
         reader = asyncio.create_task(given.read(of))
         await settle()
         reader.cancel()
         await asyncio.wait([reader])
         given.far.gate = None
+        assert given.edge.stats().in_flight == 0
         assert (await given.read(of))[0] == [body]  # the cancelled one has not ended yet when this begins
         assert len(given.far.opened) == 2
 
@@ -235,6 +237,20 @@ async def test_while_the_disk_writes_and_memory_is_off_the_fill_still_serves() -
         for _ in range(3):
             assert (await given.read(of))[0] == [body]
         assert len(given.far.opened) == 1
+        shelf.gate.set()
+
+
+async def test_a_copy_that_is_too_old_already_is_not_followed_while_the_disk_writes() -> None:
+    shelf = Shelf()
+    shelf.gate = asyncio.Event()
+    async with bench(shelf=shelf, memory=0, policy=Fixed("disk", ttl=5, grace=5)) as given:
+        of = given.far.given(content(SLICE))
+        await given.read(of)
+        given.now += 9
+        assert (await given.read(of))[1].collapsed
+        given.now += 1
+        assert not (await given.read(of))[1].collapsed
+        assert len(given.far.opened) == 2
         shelf.gate.set()
 
 

@@ -59,11 +59,11 @@ def test_four_processes_of_250_readers_read_each_slice_once(tmp_path: Path, size
 
 
 def test_a_killed_leaders_turn_is_handed_over(tmp_path: Path) -> None:
-    order = Order(str(tmp_path), size=262_144, slice_size=262_144, readers=20, pause=0.1)  # 16 chunks: 1.6 s a read
+    order = Order(str(tmp_path), size=262_144, slice_size=262_144, readers=20, pause=0.05)  # 16 chunks: 0.8 s a read
     with herd(order) as processes:
         until(lambda: len(reads(order)) == 1)
         leader = reads(order)[0][0]
-        time.sleep(0.5)
+        time.sleep(0.3)
         os.kill(leader, signal.SIGKILL)
         killed = time.monotonic()
         others = [each for each in processes if each.pid != leader]

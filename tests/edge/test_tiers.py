@@ -1,6 +1,7 @@
 """What the edge answers: the object's bytes, from the nearest place, with a true note; and what it keeps, for how long."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from mediacdn.edge.coalesce import Fill
 from mediacdn.edge.entries import Key
 from mediacdn.edge.slices import Cut, cuts, extent
 from mediacdn.edge.tiers import LONGEST_PEEK, MOST_SLICES, Note
@@ -122,6 +124,17 @@ async def test_a_sequential_reader_is_one_slice_ahead_and_no_more() -> None:
             at = (len(got) - 1) // SLICE
             assert slices_read(on.far) == list(range(min(at + 2, 6)))
         assert got == body
+        await reading.aclose()
+
+
+async def test_a_long_read_holds_no_more_than_it_needs() -> None:
+    async with bench(policy=Fixed()) as on:
+        of = on.far.given(content(20 * SLICE))
+        reading = await on.edge.open(of, "", origin(of), (ByteRange(0, of.size),))
+        most = 0
+        async for _ in reading.span(0):
+            most = max(most, sum(isinstance(each, Fill) for each in gc.get_objects()))
+        assert most <= 3  # the third is one whose task is just ending
         await reading.aclose()
 
 
@@ -329,6 +342,7 @@ async def test_a_stale_copy_whose_object_is_gone_or_another_is_dropped(after: st
         assert not shelf.held
         with pytest.raises(ObjectCorrupt):
             await on.read(of)
+        assert len(on.far.opened) == (1 if after == "gone" else 2)  # that it is gone is known already
 
 
 async def test_an_origin_that_is_down_for_an_hour() -> None:
@@ -355,8 +369,9 @@ async def test_an_origin_that_is_down_for_an_hour() -> None:
         assert (await on.read(of))[1].ttl == 60
 
 
-async def test_after_its_grace_a_copy_is_a_miss() -> None:
-    async with bench(shelf=Shelf()) as on:
+@pytest.mark.parametrize("memory", [0, 1 << 20], ids=["disk", "memory"])
+async def test_after_its_grace_a_copy_is_a_miss(memory: int) -> None:
+    async with bench(shelf=Shelf(), memory=memory) as on:
         of = on.far.given(content(1000))
         await on.read(of)
         await on.quiet()
@@ -367,6 +382,10 @@ async def test_after_its_grace_a_copy_is_a_miss() -> None:
         on.now += 0.1
         with pytest.raises(StorageUnavailable):
             await on.read(of)
+        await on.quiet()
+        on.far.down = False
+        on.now += 60
+        assert (await on.read(of))[1].fwd == "stale"
 
 
 async def test_a_missing_object_is_damage_and_remembered() -> None:
