@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from benchmarks import cores, wrk
+from benchmarks import cores, reader, wrk
 from benchmarks.browser import HEADERS, Ask, Checker, Client, compare, head_sizes, zipf
 from benchmarks.corpus import FILM, LINKS, PICTURES, Corpus
 from benchmarks.machine import progress
@@ -48,6 +48,8 @@ class Pair(Struct, frozen=True):
     least: float | None = None
     aim: float | None = None
     connections: int = 32
+    discards: bool = False
+    """Read by a client that leaves the bytes in the kernel, instead of wrk, which copies each: on long answers wrk itself is the limit."""
 
 
 PAIRS = (
@@ -60,6 +62,7 @@ PAIRS = (
     Pair("304 signed : nginx secure_link", "revalidated", "nginx", "revalidated", 0.6, 1.0),
     Pair("206 of 64 KB : nginx", "range", "nginx", "range", 0.7, 1.0, 16),
     Pair("1 MB public : nginx sendfile", "large", "nginx", "large", 0.8, 1.0, 16),
+    Pair("1 MB public, discarded : nginx sendfile", "large", "nginx", "large", 0.8, 1.0, 16, discards=True),
     Pair("10 KB public : nginx sendfile", "public", "nginx", "public"),
     Pair("10 KB public : nginx proxy_cache", "public", "nginx", "proxied"),
     Pair("10 KB public : Varnish hit", "public", "varnish", "public"),
@@ -107,13 +110,17 @@ class Side:
                 compare(client, each)
         client.close()
 
-    def turn(self, form: str, order: "Order", start: int, seconds: float, connections: int) -> Turn:
+    def turn(self, form: str, order: "Order", start: int, seconds: float, connections: int, *, discards: bool = False) -> Turn:
         """Load one form for so long. Raises: RuntimeError for a failed request or a wrong answer."""
         numbers, file = ([], None) if form in IN_TURN else (order.numbers, order.file)
         checker = Checker(self.url, self._asks[form], numbers, start, CHECKED / self._rates.get(form, 10_000.0))
         meter, began = cores.Meter(self._pids), time.perf_counter()
         try:
-            load = wrk.play(self.url, self._file(form), order.headers, file, start, seconds, connections)
+            if discards:
+                answers, _, took = reader.read(self.url, [each.path for each in self._asks[form]], seconds, connections)
+                load = wrk.Load(answers, took, 0, 0, 0.0, 0.0)
+            else:
+                load = wrk.play(self.url, self._file(form), order.headers, file, start, seconds, connections)
         finally:
             compared = checker.done()
         used = meter.used()
@@ -303,7 +310,10 @@ def run(pairs: Sequence[Pair], *, rounds: int, seconds: float, pictures: int = P
 
 def _round(pair: Pair, ring: Ring, order: Order, number: int, seconds: float, into: list[tuple[Turn, Turn]]) -> None:
     sides = [(ring.sides["mediacdn"], pair.ours), (ring.sides[pair.peer], pair.theirs)]
-    turns = [side.turn(form, order, number * STEP, seconds, pair.connections) for side, form in (sides if number % 2 else sides[::-1])]
+    turns = [
+        side.turn(form, order, number * STEP, seconds, pair.connections, discards=pair.discards)
+        for side, form in (sides if number % 2 else sides[::-1])
+    ]
     ours, theirs = turns if number % 2 else turns[::-1]
     if number:
         into.append((ours, theirs))
@@ -355,7 +365,7 @@ def section(outcome: dict[str, Any]) -> str:
             f"**{each['per_core']:.2f}** ({each['per_core_ratios'][0]:.2f} to {each['per_core_ratios'][-1]:.2f})",
             "" if each["least"] is None else f"{each['least']:g} (aim {each['aim']:g})",
             " / ".join(f"{busy:.0%}" for busy in each["busy"]),
-            " / ".join(f"{p99 / 1000:.1f}" for p99 in each["p99"]),
+            " / ".join(f"{p99 / 1000:.1f}" for p99 in each["p99"]) if all(each["p99"]) else "",
             f"{each['compared']:,}",
         )
         for each in results
@@ -374,7 +384,8 @@ def section(outcome: dict[str, Any]) -> str:
 Medians of {outcome["rounds"]} rounds of {outcome["seconds"]:.0f} s a side; a ratio is the median of the rounds' ratios, lowest and highest in brackets. "CPU" is user and system time of all the server's
 processes a request, and the ratio per core is that of requests per second of processor time: it survives a noisy machine and a load generator that is the limit (core busy far below
 100 %). wrk keeps 32 connections alive (16 for the large ones), each request with eight headers of a browser. {outcome["links"]:,} links over {outcome["pictures"]:,} private pictures of 10 KB are drawn by
-Zipf's law (s = 1), the same draws for everyone; nginx has as many secure_link links (MD5) over the same files. Ranges are {SPANS:,} spans at random of a public file of 256 MB. One answer in
+Zipf's law (s = 1), the same draws for everyone; nginx has as many secure_link links (MD5) over the same files. "Discarded" is read by a
+client that leaves the bytes in the kernel, because wrk, which copies each, is slower than nginx there. Ranges are {SPANS:,} spans at random of a public file of 256 MB. One answer in
 {CHECKED:,} is compared byte by byte by a second client; the last column counts them. All write an access log to a file on the same disk (nginx buffered, Varnish by varnishncsa, whose processor time is
 counted) and keep counters. An X-Fill header brings the peers' heads to the size of ours, to {SLACK} bytes. Varnish, Caddy, Litestar and Starlette check no signature. Their settings are in
 `benchmarks/peers/`. thumbor makes variants and is compared when there are variants."""
