@@ -195,16 +195,24 @@ class Index(diskcache.Cache):  # type: ignore[misc]
         # In place of diskcache's: its own calls every failure to begin a time-out, leaves the transaction open when the commit fails, and rolls back what SQLite
         # has rolled back by itself for a full disk, which hides that.
         con, removed = self._con, list[object]()
-        con.execute("BEGIN IMMEDIATE")
         try:
+            con.execute("BEGIN IMMEDIATE")
             yield con.execute, removed.append
             con.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if con.in_transaction:
                 con.rollback()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                self._forget(con)
             raise
         for each in removed:
             self.disk.remove(each)
+
+    def _forget(self, con: sqlite3.Connection) -> None:
+        """Let this thread connect again: a connection made while the file could not be written never writes."""
+        self._connections.remove(con)
+        del self._local.con
+        con.close()
 
     def keep(self, key: str, parcel: Parcel, pinned: bool) -> None:
         """Store it in place of what was there."""

@@ -669,14 +669,19 @@ async def test_what_cannot_be_written_can_be_read(heard: Heard) -> None:
         async with opened(folder, heard, eviction="lru") as tier:
             await tier.put(key(1), entry())
             chmod_all(shelf(folder), 0o500, 0o400)
+            assert not any(await asyncio.gather(*(tier.put(key(number), entry()) for number in range(10, 30))))  # from all threads
             for _ in range(30):
                 assert not await tier.put(key(2), entry())
                 assert await tier.get(key(1)) == entry()
             chmod_all(shelf(folder), 0o700, 0o600)
-            bodies(folder)[0].chmod(0)
-            assert await tier.get(key(1)) is None
-            bodies(folder)[0].chmod(0o600)
             await until_kept(tier, key(2), entry())
+            await asyncio.gather(*(tier.put(key(number), entry()) for number in range(10, 30)))
+            assert all(await asyncio.gather(*(tier.put(key(number), entry()) for number in range(30, 60))))  # each thread writes again
+            for path in bodies(folder):
+                path.chmod(0)
+            assert await tier.get(key(1)) is None
+            await tier.drop(key(59))
+            chmod_all(shelf(folder), 0o700, 0o600)
             assert await tier.get(key(1)) == entry()  # what could not be read for a while was not thrown away
     assert heard.corrupt == 0
 
