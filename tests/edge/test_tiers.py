@@ -289,6 +289,15 @@ async def test_a_copy_of_another_size_is_not_this_media(spans: list[tuple[int, i
         assert (await on.read(grown, *spans))[0] == [body[start:stop] for start, stop in spans]
 
 
+@pytest.mark.parametrize("spans", [[(0, 101)], [(0, 1), (90, 101)]])
+async def test_a_peek_past_a_variants_end_has_nothing(spans: list[tuple[int, int]]) -> None:
+    async with bench() as on:
+        of = on.far.given(content(100))
+        await on.read(of, variant="w_1")
+        await on.quiet()
+        assert on.peek(of, *spans, variant="w_1") is None
+
+
 async def test_a_variants_stale_copy_is_left_to_open() -> None:
     async with bench() as on:
         of = on.far.given(content(100))
