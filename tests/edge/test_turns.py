@@ -50,8 +50,8 @@ def test_closing_gives_everything_back(tmp_path: Path) -> None:
     first.close()
     assert second.take("a") is not None
     assert turn is not None
-    turn.release()  # after the end: nothing
     assert first.take("a") is None
+    turn.release()  # after the end: nothing
     first.close()
     assert Turns(tmp_path).take("a") is None
     second.close()
