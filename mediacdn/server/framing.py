@@ -352,7 +352,12 @@ class Framing(HttpToolsProtocol):
         assert self.cycle is not None
         if self.cycle.keep_alive:
             self.answered()
-        elif self._left or self._held:
+        else:
+            self.finished()
+
+    def finished(self) -> None:
+        """The last answer of the connection is given."""
+        if self._left or self._held:
             self._linger()
         else:
             self._deaf = True

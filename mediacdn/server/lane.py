@@ -44,6 +44,15 @@ Hot = Callable[[str, bytes, Sequence[tuple[bytes, bytes]], tuple[str, int] | Non
 class Lane(Deadlines):
     """A connection whose GETs and HEADs may be answered at once."""
 
+    _ending = False
+
+    def shutdown(self) -> None:
+        """End gracefully, as uvicorn asks: a file on its way, which it knows nothing of, is sent to its end first."""
+        if self._pour is not None and (self.cycle is None or self.cycle.response_complete):
+            self._ending = True
+        else:
+            super().shutdown()
+
     def serve(self, version: str) -> None:
         prepared = self._prepared(version)
         if prepared is None or (prepared.count and self.transport.get_write_buffer_size()):
@@ -96,6 +105,8 @@ class Lane(Deadlines):
                 if isinstance(error, ObjectCorrupt):
                     self.logger.error("answer broken off: %s", error.detail)
                 self.transport.abort()
+            elif self._ending:
+                self.finished()
             elif later:
                 self.answered()
 

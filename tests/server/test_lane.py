@@ -1,0 +1,383 @@
+"""The lane alone, before an application that says who answered: what it takes, what it leaves, and how it keeps a connection's order, pace and end."""
+
+import asyncio
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from msgspec import Struct
+
+from mediacdn.config import Server
+from mediacdn.server.deadlines import deadline_protocol
+from mediacdn.server.lane import HOT, Lane
+from mediacdn.server.run import serve
+
+SIZE = 3_000_000
+GET = b"GET %s HTTP/1.1\r\nHost: t\r\n\r\n"
+
+
+class Prepared(Struct, frozen=True):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    pieces: Sequence[bytes | memoryview]
+    sent: Callable[[int], None]
+    file: int = -1
+    offset: int = 0
+    count: int = 0
+    keep: Any = None
+
+
+class Place:
+    """A running server whose lane answers /hot, /hot/N (N bytes in two pieces), /file (SIZE bytes of a file) and leaves all else, and an application which
+    answers everything: /wait after a while, the rest at once with what it was asked.
+    """
+
+    def __init__(self, folder: Path, limits: dict[str, Any]) -> None:
+        self.settings = Server(host="127.0.0.1", port=0, shutdown_timeout=5.0, **limits)
+        self.path = folder / "file"
+        self.content = os.urandom(SIZE)
+        self.path.write_bytes(self.content)
+        self.asked: list[tuple[str, bytes]] = []
+        self.sent: list[int] = []
+        self._clients: list[socket.socket] = []
+        self._bound: list[str] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        with self.path.open("rb") as self.file:
+            self._thread.start()
+            assert self._ready.wait(10)
+
+    def _run(self) -> None:
+        with (
+            self.path.open("rb") as self.file,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            pytest.raises(asyncio.CancelledError),
+        ):
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def ready(where: str) -> None:
+            self._bound.append(where)
+            self._ready.set()
+
+        await serve(self._app, self.settings, ready=ready, protocol=deadline_protocol(self.settings, Lane))
+
+    def hot(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Prepared | None:
+        self.asked.append((method, url))
+        if url == b"/broken":
+            raise LookupError("on purpose")
+        size = int(url[5:] or 20) if url.startswith(b"/hot") else SIZE
+        fields = [(b"x-by", b"lane"), (b"content-length", b"%d" % size)]
+        if url == b"/file":
+            return Prepared(200, fields, (), self.sent.append, self.file.fileno(), 0, SIZE, self)
+        if not url.startswith(b"/hot"):
+            return None
+        body = self.content[:size] if method == "GET" else b""
+        return Prepared(200, fields, (body[:7], memoryview(body)[7:]), self.sent.append)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            self.state = scope["state"]
+            self.state[HOT] = self.hot
+            while True:
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+        if scope["path"] == "/wait":
+            await asyncio.sleep(0.2)
+        body = f"{scope['method']} {scope['path']}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-by", b"app"), (b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    def connect(self, *, slow: bool = False) -> socket.socket:
+        client = socket.socket()
+        if slow:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", int(self._bound[0].rpartition(":")[2])))
+        self._clients.append(client)
+        return client
+
+    def leave(self) -> None:
+        """Begin a graceful end."""
+        self._loop.call_soon_threadsafe(self._task.cancel)  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        for each in self._clients:
+            each.close()
+        if self._thread.is_alive():
+            self.leave()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    places: list[Place] = []
+
+    def start(**limits: Any) -> Place:
+        places.append(Place(tmp_path, limits))
+        return places[-1]
+
+    yield start
+    for each in places:
+        each.stop()
+
+
+def heard(client: socket.socket, number: int, *, head: bool = False) -> list[tuple[bytes, bytes]]:
+    """Read so many answers: who gave each, and its body. Raises: EOFError when the connection ends before."""
+    found: list[tuple[bytes, bytes]] = []
+    rest = b""
+    while len(found) < number:
+        top, end, body = rest.partition(b"\r\n\r\n")
+        size = 0 if head or not end else int(re.findall(rb"content-length: (\d+)", top)[0])
+        if end and len(body) >= size:
+            found.append((re.findall(rb"x-by: (\w+)", top)[0], body[:size]))
+            rest = body[size:]
+            continue
+        piece = client.recv(262_144)
+        if not piece:
+            raise EOFError(len(rest))
+        rest += piece
+    assert rest == b""
+    return found
+
+
+def taken(client: socket.socket, pause: float = 0.0) -> bytes:
+    """Read to the end of the connection, whatever it is."""
+    everything = b""
+    try:
+        while piece := client.recv(65_536):
+            everything += piece
+            time.sleep(pause)
+    except ConnectionError:
+        pass
+    return everything
+
+
+@pytest.mark.parametrize(
+    ("sent", "who"),
+    [
+        (GET % b"/hot", b"lane"),
+        (b"HEAD /hot HTTP/1.1\r\nHost: t\r\n\r\n", b"lane"),
+        (b"GET /hot HTTP/1.1\r\nHost: t\r\nConnection: keep-alive\r\n\r\n", b"lane"),
+        (b"GET /hot HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n", b"lane"),
+        (GET % b"/cold", b"app"),  # the lane is asked, and declines
+        (GET % b"/broken", b"app"),
+    ],
+)
+def test_what_the_lane_is_asked(place: Any, sent: bytes, who: bytes) -> None:
+    running = place()
+    client = running.connect()
+    for _ in range(2):  # the connection stays open for the next
+        client.sendall(sent)
+        [(by, body)] = heard(client, 1, head=sent.startswith(b"HEAD"))
+        assert by == who
+        assert body == (b"" if sent.startswith(b"HEAD") else running.content[:20] if who == b"lane" else sent.partition(b" HTTP")[0])
+    assert len(running.asked) == 2
+    assert running.sent == [0 if sent.startswith(b"HEAD") else 20] * 2 * (who == b"lane")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /hot HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n",
+        b"DELETE /hot HTTP/1.1\r\nHost: t\r\n\r\n",
+        b"OPTIONS /hot HTTP/1.1\r\nHost: t\r\n\r\n",
+        b"GET /hot HTTP/1.0\r\nHost: t\r\n\r\n",
+        b"GET /hot HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+        b"GET /hot HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"GET /hot HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /hot HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET /hot HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_what_the_lane_is_never_asked(place: Any, sent: bytes) -> None:
+    running = place()
+    client = running.connect()
+    client.sendall(sent)
+    assert heard(client, 1) == [(b"app", sent.partition(b" HTTP")[0])]
+    assert running.asked == []
+
+
+def test_a_fault_is_logged_and_the_application_answers(place: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client = place().connect()
+    with caplog.at_level(logging.ERROR):
+        client.sendall(GET % b"/broken" + GET % b"/hot")
+        assert [by for by, _ in heard(client, 2)] == [b"app", b"lane"]
+    assert [(each.message, each.exc_info is not None) for each in caplog.records] == [("The hot lane failed", True)]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 200])
+def test_answers_keep_their_order(place: Any, cut: int) -> None:
+    """Whoever gives them, and however the requests arrive: what waits for an application's answer, waits."""
+    running = place()
+    client = running.connect()
+    paths = [b"/hot", b"/wait", b"/hot/100000", b"/cold", b"/file", b"/hot", b"/file", b"/file", b"/wait", b"/hot/5", b"/cold", b"/hot"]
+    whole = b"".join(GET % each for each in paths)
+    for piece in (whole[:cut], whole[cut:]):
+        client.sendall(piece)
+        time.sleep(0.01)
+    expected = {b"/hot": running.content[:20], b"/hot/5": running.content[:5], b"/hot/100000": running.content[:100_000]}
+    for path, (by, body) in zip(paths, heard(client, len(paths)), strict=True):
+        if path in (b"/wait", b"/cold"):
+            assert (by, body) == (b"app", b"GET " + path)
+        else:  # a file waits for an empty buffer, and where the one before it left something the application is asked
+            assert body == (expected.get(path, running.content) if by == b"lane" else b"GET " + path)
+            assert by == b"lane" or path == b"/file"
+
+
+def test_a_large_answer_is_not_joined_but_whole(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: list[list[int]] = []
+    push_all = Lane.push_all
+
+    def watched(self: Lane, pieces: list[bytes | memoryview]) -> None:
+        pushed.append([len(each) for each in pieces])
+        push_all(self, pieces)
+
+    monkeypatch.setattr(Lane, "push_all", watched)
+    running = place()
+    client = running.connect()
+    for size in (65_536, 65_537, 2_000_000):
+        client.sendall(GET % b"/hot/%d" % size)
+        assert heard(client, 1) == [(b"lane", running.content[:size])]
+    assert [each[1:] for each in pushed] == [[7, 65_530], [7, 1_999_993]]
+
+
+def test_a_reader_who_pauses_holds_the_next_request(place: Any) -> None:
+    running = place()
+    client = running.connect(slow=True)
+    number = 30
+    client.sendall(GET % b"/hot/500000" * number)
+    time.sleep(0.3)
+    asked = len(running.asked)
+    assert asked < number  # what is not asked yet holds no memory: the buffers of the sockets are all that is full
+    assert [body for _, body in heard(client, number)] == [running.content[:500_000]] * number
+    assert len(running.asked) == number
+    assert running.sent == [500_000] * number
+
+
+def test_a_file_that_is_read_slowly_holds_the_next_request(place: Any) -> None:
+    running = place()
+    client = running.connect(slow=True)
+    client.sendall(GET % b"/file" + GET % b"/hot" + GET % b"/cold")
+    time.sleep(0.2)
+    assert running.asked == [("GET", b"/file")]
+    assert running.sent == []
+    assert heard(client, 3) == [(b"lane", running.content), (b"lane", running.content[:20]), (b"app", b"GET /cold")]
+    assert running.sent == [SIZE, 20]
+
+
+@pytest.mark.parametrize("path", [b"/file", b"/hot/3000000"])
+def test_a_reader_who_stops_is_cut(place: Any, path: bytes) -> None:
+    running = place(min_body_rate=100_000, min_body_rate_window=0.4)
+    client = running.connect(slow=True)
+    client.sendall(GET % path)
+    time.sleep(1.5)
+    assert len(taken(client)) < SIZE
+    if path == b"/file":
+        assert running.sent == [0]
+
+
+def test_a_slow_but_steady_reader_of_a_file_is_kept(place: Any) -> None:
+    running = place(min_body_rate=1000, min_body_rate_window=0.4)
+    client = running.connect(slow=True)
+    client.sendall(GET % b"/file")
+    got = 0
+    begun = time.monotonic()
+    while time.monotonic() - begun < 1.2:
+        got += len(client.recv(20_000))
+        time.sleep(0.02)
+    while got < SIZE:
+        got += len(client.recv(262_144))
+    assert running.sent == [SIZE]
+
+
+def test_an_idle_connection_ends_after_its_time(place: Any) -> None:
+    client = place(header_timeout=0.2, idle_timeout=0.8).connect()
+    for _ in range(2):
+        client.sendall(GET % b"/hot")
+        heard(client, 1)
+        time.sleep(0.4)  # beyond the header_timeout, which is for a head that has begun
+    begun = time.monotonic()
+    assert taken(client) == b""
+    assert 0.2 < time.monotonic() - begun < 1.2
+
+
+def test_a_head_after_an_answer_of_the_lane_has_its_time(place: Any) -> None:
+    client = place(header_timeout=0.3, idle_timeout=30).connect()
+    client.sendall(GET % b"/hot" + b"GET /h")
+    answers = taken(client)
+    assert answers.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 408" in answers
+
+
+def test_the_end_closes_idle_connections_at_once(place: Any) -> None:
+    running = place()
+    clients = [running.connect() for _ in range(3)]
+    for client, path in zip(clients, (b"/hot", b"/file", b"/cold"), strict=True):
+        client.sendall(GET % path)
+        heard(client, 1)
+    begun = time.monotonic()
+    running.leave()
+    assert [taken(client) for client in clients] == [b""] * 3
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("path", [b"/file", b"/hot/3000000"])
+def test_an_answer_under_way_is_finished_at_the_end(place: Any, path: bytes) -> None:
+    running = place()
+    client = running.connect(slow=True)
+    client.sendall(GET % path + GET % b"/hot")
+    beginning = client.recv(1000)
+    running.leave()
+    time.sleep(0.3)
+    answers = beginning + taken(client)
+    assert answers.partition(b"\r\n\r\n")[2][:SIZE] == running.content
+
+
+def test_a_file_that_ends_early_ends_its_connection(place: Any, caplog: pytest.LogCaptureFixture) -> None:
+    running = place()
+    client = running.connect(slow=True)
+    client.sendall(GET % b"/file" + GET % b"/hot")
+    beginning = client.recv(1000)
+    os.truncate(running.path, SIZE - 500_000)
+    answers = beginning + taken(client)
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert len(answers) < SIZE - 400_000
+    assert running.sent == [0]
+    assert [each.message for each in caplog.records if "broken off" in each.message] == [
+        "answer broken off: The stored object ended before its recorded size"
+    ]
+
+
+def test_a_reader_who_leaves_a_file_is_noticed(place: Any) -> None:
+    running = place()
+    client = running.connect(slow=True)
+    client.sendall(GET % b"/file" + GET % b"/hot")
+    client.recv(1000)
+    client.close()
+    deadline = time.monotonic() + 3
+    while not running.sent and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running.sent == [0]
+    assert running.asked == [("GET", b"/file")]
+
+
+def test_without_what_is_handed_in_every_request_is_the_applications(place: Any) -> None:
+    running = place()
+    client = running.connect()
+    running.state.pop(HOT)
+    client.sendall(GET % b"/hot")
+    assert heard(client, 1) == [(b"app", b"GET /hot")]
