@@ -1,6 +1,7 @@
 """The hot lane and the route answer the same bytes to the same bytes, whatever is asked and however it arrives."""
 
 import hashlib
+import json
 import os
 import random
 import socket
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from mediacdn.config import Config, Cors, Edge, Lifecycle, Limits, Server
 from tests.services.doors import HOST, Doors, Said, doors, reordered, request
 from tests.services.samples import binary, png, svg, text
+from tests.services.served import Served
 
 # The framework's wishes how parameters should be declared; what they are about is not tested here.
 pytestmark = [
@@ -508,3 +510,54 @@ def test_a_file_that_is_cut_short_on_its_way(place: Place, door: str) -> None:
     again = pair.ask(target)
     same(again)
     assert (again.status, again.by_lane) == (500, 0)
+
+
+def test_both_doors_are_counted_and_logged_alike(server: Served) -> None:
+    """Of a real server: what asks for the end of its connection goes past the lane. No signature is ever logged."""
+
+    def link(prefix: bool) -> str:
+        answer = server.client.post(
+            f"/v1/media/{private}/sign", json={"expires": 600, "sub": "bob", "prefix": prefix}, headers=server.auth()
+        )
+        return str(answer.json()["url"])
+
+    def counted() -> dict[str, float]:
+        lines = [line.rpartition(" ") for line in server.client.get("/metrics").text.splitlines()]
+        names = ("mediacdn_requests_total", "mediacdn_request_seconds_count", "mediacdn_sent_bytes_total")
+        return {name: float(value) for name, _, value in lines if name.startswith(names) and "/metrics" not in name}
+
+    private, public = server.upload(binary(10_000, b"logged"))["id"], server.upload(binary(300_000, b"logged too"), public="true")["id"]
+    query, prefix = link(False), link(True)
+    asked: list[tuple[str, str, dict[str, str]]] = [
+        ("GET", query, {}),
+        ("HEAD", query, {}),
+        ("GET", query, {"Range": "bytes=10-19"}),
+        ("GET", query, {"Range": "bytes=0-9,5000-5009"}),
+        ("GET", prefix, {}),
+        ("GET", f"/v1/media/{public}", {}),
+        ("GET", f"/v1/media/{public}?Sig=12345678", {"If-None-Match": "*"}),
+        ("GET", f"/v1/media/{private}", server.auth()),
+        ("GET", query + "x", {}),
+    ]
+    for method, url, headers in asked:
+        server.client.request(method, url, headers=headers)
+    tallies, logged = [], []
+    for further in ({}, {"Connection": "close"}):
+        before = counted()
+        ids = [server.client.request(method, url, headers={**headers, **further}).headers["x-request-id"] for method, url, headers in asked]
+        after = counted()
+        # Not the bytes: those of /metrics itself are among them.
+        tallies.append({name: after[name] - before.get(name, 0) for name in after if name != "mediacdn_sent_bytes_total"})
+        deadline = time.monotonic() + 5
+        while not any(ids[-1] in line for line in server.log) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        lines = {each["request_id"]: each for each in map(json.loads, server.log) if each["event"] == "request"}
+        logged.append([{key: lines[each][key] for key in ("client", "subject", "method", "path", "status", "bytes")} for each in ids])
+    assert tallies[0] == tallies[1]
+    assert tallies[0]['mediacdn_requests_total{method="GET",route="/v1/media/{media_id}",status="206"}'] == 2
+    assert logged[0] == logged[1]
+    assert [each["bytes"] for each in logged[0]][:6] == [10_000, 0, 10, logged[0][3]["bytes"], 10_000, 300_000]
+    assert [each["subject"] for each in logged[0]] == ["bob"] * 5 + [None, None, "alice", None]
+    secrets = [query.partition("sig=")[2], prefix.partition("/v1/")[0].rpartition(".")[2], "12345678"]
+    assert not [secret for secret in secrets if any(secret in line for line in server.log)]
+    assert all("***" in each["path"] for each in (*logged[0][:5], logged[0][6], logged[0][8]))
