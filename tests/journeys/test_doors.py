@@ -292,6 +292,15 @@ def test_each_kind_of_request(place: Place, name: str) -> None:
         assert said.by_lane == kind.by_lane
 
 
+def test_a_link_for_an_address_behind_a_proxy(place: Place) -> None:
+    """Only a trusted one is believed, at either door."""
+    trusted = bool(place.pair.config.server.trusted_proxies)
+    for address, good in (("198.51.100.7", trusted), ("127.0.0.1", not trusted)):
+        said = place.pair.ask(place.signed("small", ("X-Forwarded-For", "192.0.2.9, 198.51.100.7"), ip=address))
+        same(said)
+        assert (said.status, said.by_lane) == ((200, 1) if good else (403, 0))
+
+
 READABLE = ["small", "public", "picture", "named", "active", "empty", "file", "private file", "large", "ending", "revoked"]
 OPEN = {"public", "picture", "active", "empty", "file", "large", "ending"}
 REFUSED = ["expired", "deleted", "quarantined", "unknown"]

@@ -196,6 +196,7 @@ def test_what_the_lane_is_asked(place: Any, sent: bytes, who: bytes) -> None:
         b"DELETE /hot HTTP/1.1\r\nHost: t\r\n\r\n",
         b"OPTIONS /hot HTTP/1.1\r\nHost: t\r\n\r\n",
         b"GET /hot HTTP/1.0\r\nHost: t\r\n\r\n",
+        b"GET /hot HTTP/1.0\r\nHost: t\r\nConnection: keep-alive\r\n\r\n",
         b"GET /hot HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
         b"GET /hot HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
         b"GET /hot HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\n\r\n",
