@@ -21,6 +21,7 @@ from mediacdn.http.conditionals import Outcome, evaluate, range_applies
 from mediacdn.http.dates import http_date
 from mediacdn.http.digests import etag, repr_digest
 from mediacdn.http.disposition import SANDBOX_CSP, content_disposition, inline_safe, is_active
+from mediacdn.http.fields import Block, Fields, block, flat
 from mediacdn.http.freshness import cache_control, cdn_cache_control
 from mediacdn.http.groups import cache_groups, separator, surrogate_keys
 from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
@@ -28,13 +29,16 @@ from mediacdn.http.timing import server_timing
 from mediacdn.model import ByteRange, Card
 from mediacdn.sniff import extension
 
-Fields = list[tuple[bytes, bytes]]
 ORIGINAL = ""
 FROM_CARD = Note(hit=True, detail="card")
 """An answer without a body: the card knew all of it."""
 WARMING = Note(hit=False, fwd="miss", stored=True)
 NOT_KEPT = Note(hit=False, fwd="miss", stored=False)
-HIT_TIMING = (b"server-timing", server_timing([("edge", None, "hit")]).encode())
+HIT_TIMING = block([(b"server-timing", server_timing([("edge", None, "hit")]).encode())])
+BY_LINK = block([(b"referrer-policy", b"no-referrer")])
+BY_TOKEN = block([(b"vary", b"Authorization")])
+"""Or a browser shows it on to whoever asks next."""
+PUBLIC = block([])
 FIRST_BYTE = (ByteRange(0, 1),)
 
 
@@ -64,8 +68,8 @@ class Fill(Struct, frozen=True):
     ask: Ask
     card: Card
     origin: Origin
-    shared: Fields
-    own: Fields
+    shared: Block
+    own: tuple[Block, ...]
     spans: tuple[ByteRange, ...]
     framing: ByteRangesBody | None
     length: int
@@ -78,7 +82,7 @@ class Answer(Struct, frozen=True):
     """
 
     status: int
-    headers: Fields
+    head: tuple[Block, ...]
     card: Card
     origin: Origin
     variant: str = ORIGINAL
@@ -87,6 +91,11 @@ class Answer(Struct, frozen=True):
     length: int = 0
     pieces: tuple[bytes | memoryview, ...] | None = None
     warm: bool = False
+
+    @property
+    def headers(self) -> Fields:
+        """The head's fields."""
+        return flat(self.head)
 
 
 def _content_type(media_type: str) -> bytes:
@@ -101,9 +110,10 @@ class Face(Struct, frozen=True):
     origin: Origin
     etag: str
     modified: datetime
-    shared: Fields
-    inline: Fields
-    attachment: Fields
+    shared: Block
+    inline: Block
+    attachment: Block
+    whole: Block
     content_type: tuple[bytes, bytes]
 
 
@@ -137,11 +147,11 @@ class Delivery:
         if outcome is Outcome.FAILED:
             raise PreconditionFailed(headers={"ETag": face.etag})
         if outcome is Outcome.NOT_MODIFIED:
-            return self._bodiless(304, ask, face, [])
+            return self._bodiless(304, ask, face, ())
         link = ask.caller.link
         own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
         if ask.method == "HEAD":  # RFC 9110 section 14.2: ranges are defined for GET alone; HEAD tells of the whole
-            return self._bodiless(200, ask, face, [*own, face.content_type, (b"content-length", b"%d" % card.size)])
+            return self._bodiless(200, ask, face, (own, face.whole))
         wanted = headers.get("range")
         if wanted is None or not range_applies(headers.get("if-range"), face.etag, face.modified, ask.now):
             spans = None
@@ -155,10 +165,10 @@ class Delivery:
 
     def settle(self, fill: Fill, note: Note, milliseconds: float | None = None) -> Answer:
         """Make the Answer of a Fill, now that the edge (or whoever read the bytes) tells how they came; `milliseconds` is how long the first of them took."""
-        fields = self._fields(fill.ask, fill.card, fill.shared, note, milliseconds) + fill.own
-        return Answer(fill.status, fields, fill.card, fill.origin, fill.ask.variant, fill.spans, fill.framing, fill.length)
+        head = (*self._common(fill.ask, fill.card, fill.shared, note, milliseconds), *fill.own)
+        return Answer(fill.status, head, fill.card, fill.origin, fill.ask.variant, fill.spans, fill.framing, fill.length)
 
-    def _bodiless(self, status: int, ask: Ask, face: Face, own: Fields) -> Answer:
+    def _bodiless(self, status: int, ask: Ask, face: Face, own: tuple[Block, ...]) -> Answer:
         """Answer from the card, with the edge's word on the copy that a GET would get."""
         card = face.card
         hit = self._cache.peek(card, ask.variant, FIRST_BYTE, ask.at) if card.size else None
@@ -170,49 +180,61 @@ class Delivery:
             note = Note(hit=False, fwd="bypass", detail=reason)
         else:
             note = WARMING if self._config.warm_on_head else NOT_KEPT
-        return Answer(status, self._fields(ask, card, face.shared, note) + own, card, face.origin, ask.variant, warm=note is WARMING)
+        return Answer(status, (*self._common(ask, card, face.shared, note), *own), card, face.origin, ask.variant, warm=note is WARMING)
 
-    def _whole(self, ask: Ask, face: Face, own: Fields) -> Answer | Fill:
+    def _whole(self, ask: Ask, face: Face, own: Block) -> Answer | Fill:
         size = face.card.size
-        own = [*own, face.content_type, (b"content-length", b"%d" % size)]
         if not size:
-            return Answer(200, self._fields(ask, face.card, face.shared, FROM_CARD) + own, face.card, face.origin, ask.variant)
-        return self._with_bytes(200, ask, face, own, (ByteRange(0, size),), None, size)
+            return Answer(
+                200, (*self._common(ask, face.card, face.shared, FROM_CARD), own, face.whole), face.card, face.origin, ask.variant
+            )
+        return self._with_bytes(200, ask, face, (own, face.whole), (ByteRange(0, size),), None, size)
 
-    def _partial(self, ask: Ask, face: Face, own: Fields, spans: tuple[ByteRange, ...]) -> Answer | Fill:
+    def _partial(self, ask: Ask, face: Face, own: Block, spans: tuple[ByteRange, ...]) -> Answer | Fill:
         card = face.card
         if len(spans) == 1:
             length = spans[0].length
-            own = [
-                *own,
-                face.content_type,
-                (b"content-range", content_range(spans[0], card.size).encode()),
-                (b"content-length", b"%d" % length),
-            ]
-            return self._with_bytes(206, ask, face, own, spans, None, length)
+            part = block(
+                [
+                    face.content_type,
+                    (b"content-range", content_range(spans[0], card.size).encode()),
+                    (b"content-length", b"%d" % length),
+                ]
+            )
+            return self._with_bytes(206, ask, face, (own, part), spans, None, length)
         boundary = self._boundary()
         framing = byteranges_body(spans, card.size, face.content_type[1].decode(), boundary)
-        own = [
-            *own,
-            (b"content-type", b"multipart/byteranges; boundary=" + boundary.encode()),
-            (b"content-length", b"%d" % framing.length),
-        ]
-        return self._with_bytes(206, ask, face, own, spans, framing, framing.length)
+        parts = block(
+            [
+                (b"content-type", b"multipart/byteranges; boundary=" + boundary.encode()),
+                (b"content-length", b"%d" % framing.length),
+            ]
+        )
+        return self._with_bytes(206, ask, face, (own, parts), spans, framing, framing.length)
 
     def _with_bytes(
-        self, status: int, ask: Ask, face: Face, own: Fields, spans: tuple[ByteRange, ...], framing: ByteRangesBody | None, length: int
+        self,
+        status: int,
+        ask: Ask,
+        face: Face,
+        own: tuple[Block, ...],
+        spans: tuple[ByteRange, ...],
+        framing: ByteRangesBody | None,
+        length: int,
     ) -> Answer | Fill:
         card = face.card
         hit = self._cache.peek(card, ask.variant, spans, ask.at)
         if hit is not None:
-            fields = self._fields(ask, card, face.shared, hit.note) + own
-            return Answer(status, fields, card, face.origin, ask.variant, spans, framing, length, hit.pieces)
+            head = (*self._common(ask, card, face.shared, hit.note), *own)
+            return Answer(status, head, card, face.origin, ask.variant, spans, framing, length, hit.pieces)
         fill = Fill(status, ask, card, face.origin, face.shared, own, spans, framing, length)
         reason = self._cache.bypasses(card, ask.variant, face.origin)
         return fill if reason is None else self.settle(fill, Note(hit=False, fwd="bypass", detail=reason))
 
-    def _fields(self, ask: Ask, card: Card, shared: Fields, note: Note, milliseconds: float | None = None) -> Fields:
-        """The fields that 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
+    def _common(
+        self, ask: Ask, card: Card, shared: Block, note: Note, milliseconds: float | None = None
+    ) -> tuple[Block, Block, Block, Block]:
+        """What 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
         now, link, public = ask.at, ask.caller.link, card.public
         age = 0
         longest = self._config.public_max_age if public else self._config.private_max_age
@@ -220,24 +242,20 @@ class Delivery:
         if link is not None and not public:
             left = max(0, link.exp - int(now))
             remaining = left if remaining is None else min(left, remaining)
-        fields = [*shared, (b"cache-status", _status(note))]
+        fields = [(b"cache-status", _status(note))]
+        timing = HIT_TIMING
         if note.hit:
-            fields.append(HIT_TIMING)
             if note.stored_at is not None:
                 # What is told to one reader is made for that reader now, out of bytes that the edge had; only what all may share has been waiting.
                 age = max(0, int(now - note.stored_at)) if public else 0
                 fields.append((b"age", b"%d" % age))
                 remaining = None if remaining is None else remaining + age  # RFC 9111 section 4.2.3 takes it off again
         else:
-            fields.append((b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode()))
+            timing = block([(b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode())])
         fields.append((b"cache-control", cache_control(public, longest, remaining=remaining).encode()))
         if public and self._config.cdn_max_age is not None:
             fields.append((b"cdn-cache-control", self._for_cdn(remaining)))
-        if link is not None:
-            fields.append((b"referrer-policy", b"no-referrer"))
-        elif not public:
-            fields.append((b"vary", b"Authorization"))  # or a browser shows it on to whoever asks next
-        return fields
+        return shared, block(fields), timing, BY_LINK if link is not None else PUBLIC if public else BY_TOKEN
 
     def _for_cdn(self, remaining: int | None) -> bytes:
         return cdn_cache_control(self._config.cdn_max_age or 0, self._config.grace, remaining=remaining).encode()
@@ -268,6 +286,7 @@ class Delivery:
         for name, value in ((b"x-media-width", card.width), (b"x-media-height", card.height), (b"x-media-duration", card.duration)):
             if value is not None:
                 told.append((name, str(value).encode()))
+        content_type = (b"content-type", _content_type(card.media_type))
         # Saved without a name it would be the bare id; opened in the page the name matters to nobody.
         saved_as = card.filename or f"{card.id}.{extension(card.media_type)}"
         attachment = (b"content-disposition", content_disposition("attachment", saved_as).encode())
@@ -277,10 +296,11 @@ class Delivery:
             Origin(card.storage, card.key, card.size, card.digest),
             tag,
             modified,
-            shared,
-            [*told, inline if inline_safe(card.media_type) else attachment],
-            [*told, attachment],
-            (b"content-type", _content_type(card.media_type)),
+            block(shared),
+            block([*told, inline if inline_safe(card.media_type) else attachment]),
+            block([*told, attachment]),
+            block([content_type, (b"content-length", b"%d" % card.size)]),
+            content_type,
         )
 
     def _groups(self, card: Card) -> Fields:

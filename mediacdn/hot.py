@@ -23,6 +23,8 @@ LARGEST = 1024 * 1024
 """Bytes of a body that the lane writes at once; longer ones are sent by the route, which notices readers that leave."""
 _SIGNATURE = 43
 """Characters of HMAC-SHA256 in base64url."""
+COPIED = 65_536
+"""Bytes of a file up to which reading and writing is quicker than two calls to ask and two to send."""
 PLAIN = "/v1/media/{media_id}"
 PREFIXED = "/s/{token}/v1/media/{media_id}"
 _WANTED = {
@@ -48,8 +50,8 @@ class Ready(Struct, frozen=True):
     """An answer that can leave now: its body is `pieces`, or `count` bytes of `file` (a descriptor that `keep` holds open) at `offset`."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
-    pieces: Sequence[bytes | memoryview]
+    head: bytes
+    pieces: Sequence[bytes | bytearray | memoryview]
     sent: Callable[[int], None]
     """Told once how many bytes of the body left, for the log and the metrics."""
     file: int = -1
@@ -144,18 +146,24 @@ class HotReads:
         def sent(count: int) -> None:
             front.tell(met, method, _masked(url), route, answer.status, count, subject, began)
 
-        headers = [*answer.headers, *met.extra]  # Front.complete would add nothing: an answer to a read says all of it
+        # Front.complete would add nothing else: an answer to a read says all of it.
+        head = b"".join([*[each.lines for each in answer.head], met.lines])
         if not answer.spans:
             if answer.warm:
                 self._warm(answer)
-            return Ready(answer.status, headers, (), sent)
+            return Ready(answer.status, head, (), sent)
         if answer.pieces is not None:
-            return Ready(answer.status, headers, _joined(answer), sent)
+            return Ready(answer.status, head, _joined(answer), sent)
         if answer.framing is not None or answer.origin.storage not in self._local:
             return None
         files, origin = self._files, answer.origin
         file, span = files.peek(origin.storage, origin.key), answer.spans[0]
-        if file is None or not file.resident(span.start, span.stop):
+        if file is None:
+            return None
+        if span.length <= COPIED:
+            found = file.read_now(span.start, span.stop)
+            return None if found is None else Ready(answer.status, head, (found,), sent)
+        if not file.resident(span.start, span.stop):
             return None
 
         def poured(count: int) -> None:
@@ -163,7 +171,7 @@ class HotReads:
                 files.drop(origin.storage, origin.key)
             sent(count)
 
-        return Ready(answer.status, headers, (), poured, file.fd, span.start, span.length, file)
+        return Ready(answer.status, head, (), poured, file.fd, span.start, span.length, file)
 
 
 def _masked(url: bytes) -> str:

@@ -4,7 +4,9 @@ Secrets never come here: paths are masked where they enter an event, headers are
 """
 
 import logging
+import os
 import select
+import stat
 import sys
 import threading
 import time
@@ -19,29 +21,48 @@ import structlog
 _SECRET = frozenset({"authorization", "cookie", "token", "secret", "password", "sig", "signature", "x-api-key"})
 _BACKLOG = 10_000
 _EVERY = 0.1
+_WHOLE = 262_144
+
+
+class Line(msgspec.Struct):
+    """One line of the access log, until somebody has the time to encode it."""
+
+    timestamp: datetime
+    request_id: str
+    client: str | None
+    subject: str | None
+    method: str
+    path: str
+    status: int
+    bytes: int
+    ms: float
+    event: str = "request"
+    level: str = "info"
 
 
 class ThreadedWriter:
     """A file-like end of the log. Lines gather for a daemon thread that writes them ten times a second; when 10,000 wait, further ones are counted and dropped.
 
-    The thread is not woken by each line: it would fight the event loop for the interpreter at every request.
+    The thread is not woken by each line: it would fight the event loop for the interpreter at every request. `shared`: other processes write to the same end.
     """
 
-    def __init__(self, stream: BinaryIO, *, threaded: bool = True) -> None:
+    def __init__(self, stream: BinaryIO, *, threaded: bool = True, shared: bool = False) -> None:
         self._stream = stream
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[bytes | Line] = deque()
+        self._encode = msgspec.json.Encoder().encode
         self._dropped = 0
         self._writing = threading.Lock()
         self._threaded = threaded
+        self._batch = select.PIPE_BUF if shared and _is_pipe(stream) else _WHOLE
         if threaded:
             threading.Thread(target=self._run, name="log", daemon=True).start()
 
-    def write(self, line: bytes) -> int:
+    def write(self, line: bytes | Line) -> int:
         if len(self._lines) < _BACKLOG:
             self._lines.append(line)
         else:
             self._dropped += 1
-        return len(line)
+        return 0 if isinstance(line, Line) else len(line)
 
     def flush(self) -> None:
         """structlog flushes after each line; the thread does that in its own time, where there is one."""
@@ -56,11 +77,25 @@ class ThreadedWriter:
                 dropped, self._dropped = self._dropped, 0
                 lines.append(b'{"level":"warning","event":"log lines dropped","count":%d}\n' % dropped)
             try:
-                for batch in _batches(lines):
+                for batch in self._batches(lines):
                     self._stream.write(batch)
                     self._stream.flush()
             except (OSError, ValueError):
                 return  # stderr is closed: there is nobody to tell
+
+    def _batches(self, lines: Iterable[bytes | Line]) -> Iterator[bytes]:
+        """Lines joined; up to PIPE_BUF bytes where the end is a pipe that others write to: it takes so much whole, so that nobody's line comes between."""
+        batch: list[bytes] = []
+        size = 0
+        for each in lines:
+            line = self._encode(each) + b"\n" if isinstance(each, Line) else each
+            if batch and size + len(line) > self._batch:
+                yield b"".join(batch)
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line)
+        if batch:
+            yield b"".join(batch)
 
     def _run(self) -> None:
         while True:
@@ -68,23 +103,17 @@ class ThreadedWriter:
             self.drain()
 
 
-def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines joined up to PIPE_BUF bytes: a pipe takes so much whole, so that no other process' line comes between. A longer line has no such promise."""
-    batch: list[bytes] = []
-    size = 0
-    for line in lines:
-        if batch and size + len(line) > select.PIPE_BUF:
-            yield b"".join(batch)
-            batch, size = [], 0
-        batch.append(line)
-        size += len(line)
-    if batch:
-        yield b"".join(batch)
+def _is_pipe(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
-def configure(level: str = "info", style: str = "auto", *, threaded: bool = True) -> ThreadedWriter:
-    """Set structlog and the standard library's logging up for this process. `style`: "json", "console" or "auto". A process that forks must not be `threaded`."""
-    writer = ThreadedWriter(sys.stderr.buffer, threaded=threaded)
+def configure(level: str = "info", style: str = "auto", *, threaded: bool = True, shared: bool = False) -> ThreadedWriter:
+    """Set structlog and the standard library's logging up for this process. `style`: "json", "console" or "auto". A process that forks must not be `threaded`;
+    one that has siblings is `shared`."""
+    writer = ThreadedWriter(sys.stderr.buffer, threaded=threaded, shared=shared)
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     processors: list[Any] = [_stamped]
@@ -105,25 +134,11 @@ def configure(level: str = "info", style: str = "auto", *, threaded: bool = True
 Access = Callable[[str, str | None, str | None, str, str, int, int, float], None]
 
 
-class _Line(msgspec.Struct):
-    timestamp: str
-    request_id: str
-    client: str | None
-    subject: str | None
-    method: str
-    path: str
-    status: int
-    bytes: int
-    ms: float
-    event: str = "request"
-    level: str = "info"
-
-
 def access_log() -> Access:
     """The access log: called with request id, client, subject, method, path (masked), status, bytes and milliseconds.
 
-    It finds out at its first line how this process logs. Where that is JSON, a line is encoded straight from its values: the way through structlog costs more
-    than all else that a cached answer does.
+    It finds out at its first line how this process logs. Where that is JSON, the values are kept as they are and encoded by the thread that writes them: the way
+    through structlog costs more than all else that a cached answer does.
     """
     write: Access | None = None
 
@@ -141,14 +156,13 @@ def _access_way() -> Access:
     log = structlog.get_logger("mediacdn.access")
     if not log.is_enabled_for(logging.INFO):
         return lambda *values: None
-    names = _Line.__struct_fields__[1:9]
+    names = Line.__struct_fields__[1:9]
     if settings["processors"][-1] is not _json:
         return lambda *values: log.info("request", **dict(zip(names, values, strict=True)))
-    end = settings["logger_factory"]().msg
-    encode = msgspec.json.Encoder().encode
+    end = settings["logger_factory"]().keep
 
     def write(*values: Any) -> None:
-        end(encode(_Line(datetime.now(UTC).isoformat(), *values)))
+        end(Line(datetime.now(UTC), *values))
 
     return write
 
@@ -163,7 +177,10 @@ class _Ends:
         return self
 
     def msg(self, line: bytes) -> None:
-        self._write(line + b"\n")
+        self.keep(line + b"\n")
+
+    def keep(self, line: bytes | Line) -> None:
+        self._write(line)
         self._flush()
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg

@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import b2a_base64
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import quote, unquote_to_bytes
 
@@ -263,7 +264,15 @@ def mask(url_or_path: str) -> str:
 
 def _signature(secret: bytes, text: bytes) -> str:
     """base64url without padding (RFC 4648 section 5), spelled with b2a_base64: this runs for every request by link."""
-    return b2a_base64(hmac.digest(secret, text, "sha256"), newline=False)[:43].translate(_URL_SAFE).decode()
+    mac = _keyed(secret).copy()
+    mac.update(text)
+    return b2a_base64(mac.digest(), newline=False)[:43].translate(_URL_SAFE).decode()
+
+
+@lru_cache(maxsize=64)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    """HMAC-SHA256 that has its key: hmac.digest looks its algorithm up anew each time, which costs more than the hashing."""
+    return hmac.new(secret, digestmod="sha256")
 
 
 def _timely(iat: int, exp: int, now: int) -> tuple[int, int]:

@@ -146,7 +146,7 @@ class _Serving:
         from mediacdn.server.member import Member
 
         settings = self._config.server
-        writer = logs.configure(settings.log_level, settings.log_format)
+        writer = logs.configure(settings.log_level, settings.log_format, shared=True)
         registry = process_registry()
         member = Member(link, listener.slots, slot, listener.bound, registry, settings.drain_delay + settings.shutdown_timeout)
         try:

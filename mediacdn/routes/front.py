@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from mediacdn.config import Cors, Server
 from mediacdn.errors import HostNotAllowed, MediaError
 from mediacdn.http.cors import cors_fields, preflight_fields
+from mediacdn.http.fields import Block, Fields, block
 from mediacdn.http.peers import client_address, host_allowed, parse_networks
 from mediacdn.logs import access_log
 from mediacdn.routes.bodies import ClientGone
@@ -23,7 +24,6 @@ from mediacdn.signing import mask
 
 log = structlog.get_logger("mediacdn.access")
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-Fields = list[tuple[bytes, bytes]]
 
 # A media's bytes, as against its record and the acts on it: open to any origin.
 # The router takes runs of slashes for one and ignores a last one, so that is what an act's path may look like too.
@@ -74,12 +74,22 @@ class RequestMetrics:
 
 
 class Met(Struct, frozen=True):
-    """What is known of a request before its route: the client behind trusted proxies, the request's id, and the fields that every answer to it carries."""
+    """What is known of a request before its route: the client behind trusted proxies, the request's id, and what the answer to it tells of its origin."""
 
     peer: str | None
     request_id: str
-    extra: Fields
+    cors: Block
     host_allowed: bool
+
+    @property
+    def extra(self) -> Fields:
+        """The fields that every answer to it carries."""
+        return [*self.cors.fields, (b"x-request-id", self.request_id.encode())]
+
+    @property
+    def lines(self) -> bytes:
+        """The same as they are sent."""
+        return b"%bx-request-id: %b\r\n" % (self.cors.lines, self.request_id.encode())
 
 
 class Front:
@@ -92,6 +102,7 @@ class Front:
         self._hosts = server.allowed_hosts
         self._trusted = parse_networks(server.trusted_proxies)
         self._cors = cors
+        self._anyone = self._told(None, media_read=True) if "*" in cors.media_origins else None
         self._metrics = RequestMetrics(registry)
         self._access = access_log()
         self._random = Random()  # noqa: S311 - request ids are to differ, not to be secret, and every answer has one
@@ -102,9 +113,11 @@ class Front:
         given = fields.get("x-request-id")
         request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else f"{self._random.getrandbits(64):016x}"
         read = media_read and method in ("GET", "HEAD")
-        extra = cors_fields(fields.get("origin"), media_read=read, media_origins=self._cors.media_origins, origins=self._cors.origins)
-        extra.append((b"x-request-id", request_id.encode()))
-        return Met(peer, request_id, extra, not self._hosts or host_allowed(fields.get("host", ""), self._hosts))
+        told = self._anyone if read and self._anyone is not None else self._told(fields.get("origin"), media_read=read)
+        return Met(peer, request_id, told, not self._hosts or host_allowed(fields.get("host", ""), self._hosts))
+
+    def _told(self, origin: str | None, *, media_read: bool) -> Block:
+        return block(cors_fields(origin, media_read=media_read, media_origins=self._cors.media_origins, origins=self._cors.origins))
 
     def complete(self, headers: Any, met: Met) -> Fields:
         """The answer's fields with those that every answer carries; nothing is stored by a cache unless its route said so."""
@@ -157,7 +170,7 @@ class Front:
             if not met.host_allowed:
                 await _problem(sending, HostNotAllowed(), met.request_id)
             elif method == "OPTIONS" and asked_method is not None and "origin" in fields:
-                allowed = any(name == b"access-control-allow-origin" for name, _ in met.extra)
+                allowed = any(name == b"access-control-allow-origin" for name, _ in met.cors.fields)
                 preflight = preflight_fields(media_read=read, max_age=self._cors.max_age) if allowed else []
                 await sending({"type": "http.response.start", "status": 204, "headers": preflight})
                 await sending({"type": "http.response.body", "body": b""})

@@ -4,6 +4,7 @@ It answers for limits of size, pipelining, upgrades, refusals and the lingering 
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, ClassVar, Never
 from urllib.parse import unquote_to_bytes
 
@@ -124,7 +125,7 @@ class Framing(HttpToolsProtocol):
         self._written += len(data)
         self.transport.write(data)
 
-    def push_all(self, pieces: list[bytes | memoryview]) -> None:
+    def push_all(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
         """`push` of several pieces at once, which are not joined where the loop can gather them."""
         self._written += sum(map(len, pieces))
         self.transport.writelines(pieces)

@@ -18,14 +18,14 @@ HOT = "hot"
 
 
 class Prepared(Protocol):
-    """A whole answer: its head's fields with Content-Length, and a body of `pieces`, or of `count` bytes of the open file `file` at `offset`."""
+    """A whole answer: the lines of its head's fields, Content-Length among them and Date not, and a body of `pieces`, or of `count` bytes of the open file `file` at `offset`."""
 
     @property
     def status(self) -> int: ...
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    def head(self) -> bytes: ...
     @property
-    def pieces(self) -> Sequence[bytes | memoryview]: ...
+    def pieces(self) -> Sequence[bytes | bytearray | memoryview]: ...
     @property
     def file(self) -> int: ...
     @property
@@ -76,20 +76,16 @@ class Lane(Deadlines):
             self.logger.exception("The hot lane failed")
             return None
 
-    def _top(self, prepared: Prepared) -> list[bytes | memoryview]:
-        lines: list[bytes | memoryview] = [STATUS_LINE[prepared.status], b"date: ", self.date(), b"\r\n"]
-        for name, value in prepared.headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n")
-        return lines
+    def _top(self, prepared: Prepared) -> tuple[bytes, ...]:
+        return STATUS_LINE[prepared.status], b"date: ", self.date(), b"\r\n", prepared.head, b"\r\n"
 
     def _send(self, prepared: Prepared) -> None:
-        head, pieces = self._top(prepared), prepared.pieces
+        pieces = prepared.pieces
         size = sum(map(len, pieces))
         if size <= JOINED:
-            self.push(b"".join((*head, *pieces)))
+            self.push(b"".join((*self._top(prepared), *pieces)))
         else:
-            self.push_all([b"".join(head), *pieces])
+            self.push_all([b"".join(self._top(prepared)), *pieces])
         prepared.sent(size)
         self.server_state.total_requests += 1
         self.answered()
