@@ -6,6 +6,7 @@ the Answer of it. Both doors (the hot lane and the route) ask the same `decide`;
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from secrets import token_hex
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from mediacdn.http.conditionals import Outcome, evaluate, range_applies
 from mediacdn.http.dates import http_date
 from mediacdn.http.digests import etag, repr_digest
 from mediacdn.http.disposition import SANDBOX_CSP, content_disposition, inline_safe, is_active
-from mediacdn.http.fields import Block, Fields, block, flat
+from mediacdn.http.fields import Fields, field_lines, field_pairs
 from mediacdn.http.freshness import cache_control, cdn_cache_control
 from mediacdn.http.groups import cache_groups, separator, surrogate_keys
 from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
@@ -34,11 +35,10 @@ FROM_CARD = Note(hit=True, detail="card")
 """An answer without a body: the card knew all of it."""
 WARMING = Note(hit=False, fwd="miss", stored=True)
 NOT_KEPT = Note(hit=False, fwd="miss", stored=False)
-HIT_TIMING = block([(b"server-timing", server_timing([("edge", None, "hit")]).encode())])
-BY_LINK = block([(b"referrer-policy", b"no-referrer")])
-BY_TOKEN = block([(b"vary", b"Authorization")])
+HIT_TIMING = field_lines([(b"server-timing", server_timing([("edge", None, "hit")]).encode())])
+BY_LINK = field_lines([(b"referrer-policy", b"no-referrer")])
+BY_TOKEN = field_lines([(b"vary", b"Authorization")])
 """Or a browser shows it on to whoever asks next."""
-PUBLIC = block([])
 FIRST_BYTE = (ByteRange(0, 1),)
 
 
@@ -68,21 +68,21 @@ class Fill(Struct, frozen=True):
     ask: Ask
     card: Card
     origin: Origin
-    shared: Block
-    own: tuple[Block, ...]
+    shared: bytes
+    own: tuple[bytes, ...]
     spans: tuple[ByteRange, ...]
     framing: ByteRangesBody | None
     length: int
 
 
 class Answer(Struct, frozen=True):
-    """What to send: `spans` of the origin's object in order; with `framing`, each span is preceded by its part head and the tail ends the body.
+    """What to send: `head` as field lines (http.fields), and `spans` of the origin's object in order; with `framing`, each span is preceded by its part head and the tail ends the body.
 
     `pieces` are the spans' bytes where the edge holds them. `warm`: nobody waits for them, but the edge should have them.
     """
 
     status: int
-    head: tuple[Block, ...]
+    head: tuple[bytes, ...]
     card: Card
     origin: Origin
     variant: str = ORIGINAL
@@ -95,7 +95,7 @@ class Answer(Struct, frozen=True):
     @property
     def headers(self) -> Fields:
         """The head's fields."""
-        return flat(self.head)
+        return field_pairs(self.head)
 
 
 def _content_type(media_type: str) -> bytes:
@@ -110,10 +110,10 @@ class Face(Struct, frozen=True):
     origin: Origin
     etag: str
     modified: datetime
-    shared: Block
-    inline: Block
-    attachment: Block
-    whole: Block
+    shared: bytes
+    inline: bytes
+    attachment: bytes
+    whole: bytes
     content_type: tuple[bytes, bytes]
 
 
@@ -168,7 +168,7 @@ class Delivery:
         head = (*self._common(fill.ask, fill.card, fill.shared, note, milliseconds), *fill.own)
         return Answer(fill.status, head, fill.card, fill.origin, fill.ask.variant, fill.spans, fill.framing, fill.length)
 
-    def _bodiless(self, status: int, ask: Ask, face: Face, own: tuple[Block, ...]) -> Answer:
+    def _bodiless(self, status: int, ask: Ask, face: Face, own: tuple[bytes, ...]) -> Answer:
         """Answer from the card, with the edge's word on the copy that a GET would get."""
         card = face.card
         hit = self._cache.peek(card, ask.variant, FIRST_BYTE, ask.at) if card.size else None
@@ -182,7 +182,7 @@ class Delivery:
             note = WARMING if self._config.warm_on_head else NOT_KEPT
         return Answer(status, (*self._common(ask, card, face.shared, note), *own), card, face.origin, ask.variant, warm=note is WARMING)
 
-    def _whole(self, ask: Ask, face: Face, own: Block) -> Answer | Fill:
+    def _whole(self, ask: Ask, face: Face, own: bytes) -> Answer | Fill:
         size = face.card.size
         if not size:
             return Answer(
@@ -190,11 +190,11 @@ class Delivery:
             )
         return self._with_bytes(200, ask, face, (own, face.whole), (ByteRange(0, size),), None, size)
 
-    def _partial(self, ask: Ask, face: Face, own: Block, spans: tuple[ByteRange, ...]) -> Answer | Fill:
+    def _partial(self, ask: Ask, face: Face, own: bytes, spans: tuple[ByteRange, ...]) -> Answer | Fill:
         card = face.card
         if len(spans) == 1:
             length = spans[0].length
-            part = block(
+            part = field_lines(
                 [
                     face.content_type,
                     (b"content-range", content_range(spans[0], card.size).encode()),
@@ -204,7 +204,7 @@ class Delivery:
             return self._with_bytes(206, ask, face, (own, part), spans, None, length)
         boundary = self._boundary()
         framing = byteranges_body(spans, card.size, face.content_type[1].decode(), boundary)
-        parts = block(
+        parts = field_lines(
             [
                 (b"content-type", b"multipart/byteranges; boundary=" + boundary.encode()),
                 (b"content-length", b"%d" % framing.length),
@@ -217,7 +217,7 @@ class Delivery:
         status: int,
         ask: Ask,
         face: Face,
-        own: tuple[Block, ...],
+        own: tuple[bytes, ...],
         spans: tuple[ByteRange, ...],
         framing: ByteRangesBody | None,
         length: int,
@@ -231,31 +231,33 @@ class Delivery:
         reason = self._cache.bypasses(card, ask.variant, face.origin)
         return fill if reason is None else self.settle(fill, Note(hit=False, fwd="bypass", detail=reason))
 
-    def _common(
-        self, ask: Ask, card: Card, shared: Block, note: Note, milliseconds: float | None = None
-    ) -> tuple[Block, Block, Block, Block]:
+    def _common(self, ask: Ask, card: Card, shared: bytes, note: Note, milliseconds: float | None = None) -> tuple[bytes, bytes]:
         """What 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
         now, link, public = ask.at, ask.caller.link, card.public
-        age = 0
         longest = self._config.public_max_age if public else self._config.private_max_age
         remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
         if link is not None and not public:
             left = max(0, link.exp - int(now))
-            remaining = left if remaining is None else min(left, remaining)
-        fields = [(b"cache-status", _status(note))]
-        timing = HIT_TIMING
-        if note.hit:
-            if note.stored_at is not None:
-                # What is told to one reader is made for that reader now, out of bytes that the edge had; only what all may share has been waiting.
-                age = max(0, int(now - note.stored_at)) if public else 0
-                fields.append((b"age", b"%d" % age))
-                remaining = None if remaining is None else remaining + age  # RFC 9111 section 4.2.3 takes it off again
+            if left < longest:
+                remaining = left if remaining is None else min(left, remaining)
+        told = b"cache-status: %b\r\n" % _status(note)
+        if not note.hit:
+            told += field_lines([(b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode())])
+        elif note.stored_at is None:
+            told += HIT_TIMING
         else:
-            timing = block([(b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode())])
-        fields.append((b"cache-control", cache_control(public, longest, remaining=remaining).encode()))
+            # What is told to one reader is made for that reader now, out of bytes that the edge had; only what all may share has been waiting.
+            age = max(0, int(now - note.stored_at)) if public else 0
+            remaining = None if remaining is None else remaining + age  # RFC 9111 section 4.2.3 takes it off again
+            told += b"%bage: %d\r\n" % (HIT_TIMING, age)
+        told += b"cache-control: %b\r\n" % _freshness(public, longest, remaining)
         if public and self._config.cdn_max_age is not None:
-            fields.append((b"cdn-cache-control", self._for_cdn(remaining)))
-        return shared, block(fields), timing, BY_LINK if link is not None else PUBLIC if public else BY_TOKEN
+            told += b"cdn-cache-control: %b\r\n" % self._for_cdn(remaining)
+        if link is not None:
+            told += BY_LINK
+        elif not public:
+            told += BY_TOKEN
+        return shared, told
 
     def _for_cdn(self, remaining: int | None) -> bytes:
         return cdn_cache_control(self._config.cdn_max_age or 0, self._config.grace, remaining=remaining).encode()
@@ -296,10 +298,10 @@ class Delivery:
             Origin(card.storage, card.key, card.size, card.digest),
             tag,
             modified,
-            block(shared),
-            block([*told, inline if inline_safe(card.media_type) else attachment]),
-            block([*told, attachment]),
-            block([content_type, (b"content-length", b"%d" % card.size)]),
+            field_lines(shared),
+            field_lines([*told, inline if inline_safe(card.media_type) else attachment]),
+            field_lines([*told, attachment]),
+            field_lines([content_type, (b"content-length", b"%d" % card.size)]),
             content_type,
         )
 
@@ -324,3 +326,8 @@ def _status(note: Note) -> bytes:
         return cache_status(hit=True, ttl=ttl).encode()
     collapsed = True if note.collapsed else None
     return cache_status(hit=note.hit, fwd=note.fwd, ttl=ttl, stored=note.stored, collapsed=collapsed, detail=note.detail).encode()
+
+
+@lru_cache(maxsize=1024)
+def _freshness(public: bool, longest: int, remaining: int | None) -> bytes:
+    return cache_control(public, longest, remaining=remaining).encode()

@@ -50,7 +50,7 @@ class Ready(Struct, frozen=True):
     """An answer that can leave now: its body is `pieces`, or `count` bytes of `file` (a descriptor that `keep` holds open) at `offset`."""
 
     status: int
-    head: bytes
+    head: tuple[bytes, ...]
     pieces: Sequence[bytes | bytearray | memoryview]
     sent: Callable[[int], None]
     """Told once how many bytes of the body left, for the log and the metrics."""
@@ -147,7 +147,7 @@ class HotReads:
             front.tell(met, method, _masked(url), route, answer.status, count, subject, began)
 
         # Front.complete would add nothing else: an answer to a read says all of it.
-        head = b"".join([*[each.lines for each in answer.head], met.lines])
+        head = (*answer.head, met.lines)
         if not answer.spans:
             if answer.warm:
                 self._warm(answer)

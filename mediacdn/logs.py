@@ -24,8 +24,13 @@ _EVERY = 0.1
 _WHOLE = 262_144
 
 
+Access = Callable[[str, str | None, str | None, str, str, int, int, float], None]
+Waiting = tuple[float, str, str | None, str | None, str, str, int, int, float]
+"""A line of the access log until somebody has the time to encode it: unix seconds, and the values of Access."""
+
+
 class Line(msgspec.Struct):
-    """One line of the access log, until somebody has the time to encode it."""
+    """A line of the access log."""
 
     timestamp: datetime
     request_id: str
@@ -48,7 +53,7 @@ class ThreadedWriter:
 
     def __init__(self, stream: BinaryIO, *, threaded: bool = True, shared: bool = False) -> None:
         self._stream = stream
-        self._lines: deque[bytes | Line] = deque()
+        self._lines: deque[bytes | Waiting] = deque()
         self._encode = msgspec.json.Encoder().encode
         self._dropped = 0
         self._writing = threading.Lock()
@@ -57,12 +62,12 @@ class ThreadedWriter:
         if threaded:
             threading.Thread(target=self._run, name="log", daemon=True).start()
 
-    def write(self, line: bytes | Line) -> int:
+    def write(self, line: bytes | Waiting) -> int:
         if len(self._lines) < _BACKLOG:
             self._lines.append(line)
         else:
             self._dropped += 1
-        return 0 if isinstance(line, Line) else len(line)
+        return len(line)
 
     def flush(self) -> None:
         """structlog flushes after each line; the thread does that in its own time, where there is one."""
@@ -83,12 +88,12 @@ class ThreadedWriter:
             except (OSError, ValueError):
                 return  # stderr is closed: there is nobody to tell
 
-    def _batches(self, lines: Iterable[bytes | Line]) -> Iterator[bytes]:
+    def _batches(self, lines: Iterable[bytes | Waiting]) -> Iterator[bytes]:
         """Lines joined; up to PIPE_BUF bytes where the end is a pipe that others write to: it takes so much whole, so that nobody's line comes between."""
         batch: list[bytes] = []
         size = 0
         for each in lines:
-            line = self._encode(each) + b"\n" if isinstance(each, Line) else each
+            line = each if isinstance(each, bytes) else self._encode(Line(datetime.fromtimestamp(each[0], UTC), *each[1:])) + b"\n"
             if batch and size + len(line) > self._batch:
                 yield b"".join(batch)
                 batch, size = [], 0
@@ -131,9 +136,6 @@ def configure(level: str = "info", style: str = "auto", *, threaded: bool = True
     return writer
 
 
-Access = Callable[[str, str | None, str | None, str, str, int, int, float], None]
-
-
 def access_log() -> Access:
     """The access log: called with request id, client, subject, method, path (masked), status, bytes and milliseconds.
 
@@ -162,7 +164,7 @@ def _access_way() -> Access:
     end = settings["logger_factory"]().keep
 
     def write(*values: Any) -> None:
-        end(Line(datetime.now(UTC), *values))
+        end((time.time(), *values))
 
     return write
 
@@ -179,7 +181,7 @@ class _Ends:
     def msg(self, line: bytes) -> None:
         self.keep(line + b"\n")
 
-    def keep(self, line: bytes | Line) -> None:
+    def keep(self, line: bytes | Waiting) -> None:
         self._write(line)
         self._flush()
 

@@ -153,6 +153,8 @@ def verify_query(
     # The values are kept as sent: they are canonical (checked below), so the sorted text can be laid out without decoding and encoding again.
     if rest:
         ordered = _with_further(raw_query[: -len(sig) - 5], rest, further)
+    elif m is sub is ip is disposition is None:
+        ordered = raw_query[:-48]  # exp, iat and kid stand in their order, before "&sig=" and 43 characters
     else:
         ordered = (
             f"{'disposition=attachment&' if disposition else ''}exp={exp}&iat={iat}{f'&ip={ip}' if ip else ''}&kid={kid}"

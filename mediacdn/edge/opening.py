@@ -9,7 +9,7 @@ from mediacdn.config import Edge as EdgeConfig
 from mediacdn.edge.disk import open_disk
 from mediacdn.edge.memory import MemoryTier
 from mediacdn.edge.metrics import EdgeMetrics
-from mediacdn.edge.stamps import Stamps
+from mediacdn.edge.stamps import EPOCH, Stamps
 from mediacdn.edge.tiers import Edge
 from mediacdn.edge.turns import Turns
 from mediacdn.interfaces import CachePolicy, LocalPaths, Storage
@@ -51,7 +51,7 @@ async def open_edge(
             config=config,
             digests=digests,
             turns=turns,
-            epoch=lambda: stamps.epoch,
+            epoch=lambda: stamps.words[EPOCH],
             clock=time.time,
             metrics=metrics,
         )

@@ -1,24 +1,22 @@
-"""Header fields in blocks that are put together once and sent many times: as pairs for who speaks ASGI, as lines for who writes to the wire."""
+"""Header fields as pairs, for who speaks ASGI, and as the lines that go over the wire (RFC 9112 section 5), for who puts an answer together from parts made before."""
 
-from collections.abc import Iterable
-
-from msgspec import Struct
+from collections.abc import Collection, Iterable
 
 Fields = list[tuple[bytes, bytes]]
 
 
-class Block(Struct, frozen=True, gc=False):
-    """Fields in their order, names in lower case, and the same as field lines (RFC 9112 section 5), each with its end."""
-
-    fields: Fields
-    lines: bytes
-
-
-def block(fields: Fields) -> Block:
-    """Put fields together whose values are fit to be sent."""
-    return Block(fields, b"".join([b"%b: %b\r\n" % field for field in fields]))
+def field_lines(pairs: Collection[tuple[bytes, bytes]]) -> bytes:
+    """Field lines, each with its end; names in lower case. Raises ValueError for a value that would end its line (RFC 9110 section 5.5)."""
+    text = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+    if not text.count(b"\r") == text.count(b"\n") == len(pairs) or b"\0" in text:
+        raise ValueError("a field's value has a CR, LF or NUL")
+    return text
 
 
-def flat(head: Iterable[Block]) -> Fields:
-    """All fields of a head."""
-    return [field for each in head for field in each.fields]
+def field_pairs(lines: Iterable[bytes]) -> Fields:
+    """The fields of such lines, given in any number of parts."""
+    found = []
+    for line in b"".join(lines).split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b": ")
+        found.append((name, value))
+    return found

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from mediacdn.config import Cors, Server
 from mediacdn.errors import HostNotAllowed, MediaError
 from mediacdn.http.cors import cors_fields, preflight_fields
-from mediacdn.http.fields import Block, Fields, block
+from mediacdn.http.fields import Fields, field_lines, field_pairs
 from mediacdn.http.peers import client_address, host_allowed, parse_networks
 from mediacdn.logs import access_log
 from mediacdn.routes.bodies import ClientGone
@@ -78,18 +78,19 @@ class Met(Struct, frozen=True):
 
     peer: str | None
     request_id: str
-    cors: Block
+    cors: bytes
+    """Field lines."""
     host_allowed: bool
 
     @property
     def extra(self) -> Fields:
         """The fields that every answer to it carries."""
-        return [*self.cors.fields, (b"x-request-id", self.request_id.encode())]
+        return field_pairs([self.lines])
 
     @property
     def lines(self) -> bytes:
         """The same as they are sent."""
-        return b"%bx-request-id: %b\r\n" % (self.cors.lines, self.request_id.encode())
+        return b"%bx-request-id: %b\r\n" % (self.cors, self.request_id.encode())
 
 
 class Front:
@@ -116,8 +117,8 @@ class Front:
         told = self._anyone if read and self._anyone is not None else self._told(fields.get("origin"), media_read=read)
         return Met(peer, request_id, told, not self._hosts or host_allowed(fields.get("host", ""), self._hosts))
 
-    def _told(self, origin: str | None, *, media_read: bool) -> Block:
-        return block(cors_fields(origin, media_read=media_read, media_origins=self._cors.media_origins, origins=self._cors.origins))
+    def _told(self, origin: str | None, *, media_read: bool) -> bytes:
+        return field_lines(cors_fields(origin, media_read=media_read, media_origins=self._cors.media_origins, origins=self._cors.origins))
 
     def complete(self, headers: Any, met: Met) -> Fields:
         """The answer's fields with those that every answer carries; nothing is stored by a cache unless its route said so."""
@@ -170,7 +171,7 @@ class Front:
             if not met.host_allowed:
                 await _problem(sending, HostNotAllowed(), met.request_id)
             elif method == "OPTIONS" and asked_method is not None and "origin" in fields:
-                allowed = any(name == b"access-control-allow-origin" for name, _ in met.cors.fields)
+                allowed = b"access-control-allow-origin: " in met.cors
                 preflight = preflight_fields(media_read=read, max_age=self._cors.max_age) if allowed else []
                 await sending({"type": "http.response.start", "status": 204, "headers": preflight})
                 await sending({"type": "http.response.body", "body": b""})

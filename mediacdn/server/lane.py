@@ -23,7 +23,7 @@ class Prepared(Protocol):
     @property
     def status(self) -> int: ...
     @property
-    def head(self) -> bytes: ...
+    def head(self) -> tuple[bytes, ...]: ...
     @property
     def pieces(self) -> Sequence[bytes | bytearray | memoryview]: ...
     @property
@@ -77,7 +77,7 @@ class Lane(Deadlines):
             return None
 
     def _top(self, prepared: Prepared) -> tuple[bytes, ...]:
-        return STATUS_LINE[prepared.status], b"date: ", self.date(), b"\r\n", prepared.head, b"\r\n"
+        return STATUS_LINE[prepared.status], b"date: ", self.date(), b"\r\n", *prepared.head, b"\r\n"
 
     def _send(self, prepared: Prepared) -> None:
         pieces = prepared.pieces

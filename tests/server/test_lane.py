@@ -26,7 +26,7 @@ GET = b"GET %s HTTP/1.1\r\nHost: t\r\n\r\n"
 
 class Prepared(Struct, frozen=True):
     status: int
-    head: bytes
+    head: tuple[bytes, ...]
     pieces: Sequence[bytes | memoryview]
     sent: Callable[[int], None]
     file: int = -1
@@ -77,7 +77,7 @@ class Place:
         if url == b"/broken":
             raise LookupError("on purpose")
         size = int(url[5:] or 20) if url.startswith(b"/hot") else SIZE
-        fields = b"x-by: lane\r\ncontent-length: %d\r\n" % size
+        fields = (b"x-by: lane\r\n", b"content-length: %d\r\n" % size)
         if url == b"/file":
             return Prepared(200, fields, (), self.sent.append, self.file.fileno(), 0, SIZE, self)
         if not url.startswith(b"/hot"):
