@@ -5,7 +5,6 @@ and one at a time reads. What is kept where, the given callbacks know.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
 
 import anyio
@@ -117,7 +116,7 @@ class Changes:
             rung = self._rung.is_set()
             self._rung.clear()
             try:
-                if await self._in_thread(self._stamps.claim, time.monotonic_ns(), 0 if rung else every):
+                if await self._in_thread(self._stamps.claim, 0 if rung else every):
                     await self.sweep()
                 await self._hear()
             except Exception as error:

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -143,9 +143,10 @@ class Stamps:
             if words[SEEN] < seq and (after is None or words[SEEN] >= after):
                 words[SEEN] = seq
 
-    def claim(self, now: int, every: int) -> bool:
-        """Take this turn of the node's sweep, unless another process took one less than `every` ago. Both are nanoseconds of CLOCK_MONOTONIC. Raises: Unavailable."""
+    def claim(self, every: int, clock: Callable[[], int] = time.monotonic_ns) -> bool:
+        """Take this turn of the node's sweep, unless another process took one less than `every` nanoseconds ago. Raises: Unavailable."""
         with self._locked() as words:
+            now = clock()  # under the lock: a time read before another process's turn would look like one of before the machine started
             free = not 0 <= now - words[SWEPT] < every  # a time to come is of before the machine started
             if free:
                 words[SWEPT] = now

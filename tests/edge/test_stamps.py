@@ -74,12 +74,12 @@ def test_what_is_kept_beside(tmp_path: Path) -> None:
 
 def test_turns(tmp_path: Path) -> None:
     one, other = Stamps(tmp_path), Stamps(tmp_path)
-    assert one.claim(1000, 100)
-    assert not other.claim(1099, 100)
-    assert other.claim(1100, 100)
-    assert not one.claim(1100, 100)
-    assert one.claim(1101, 0), "who was rung does not wait for its turn"
-    assert other.claim(50, 100), "the clock began anew with the machine"
+    assert one.claim(100, lambda: 1000)
+    assert not other.claim(100, lambda: 1099)
+    assert other.claim(100, lambda: 1100)
+    assert not one.claim(100, lambda: 1100)
+    assert one.claim(0, lambda: 1101), "who was rung does not wait for its turn"
+    assert other.claim(100, lambda: 50), "the clock began anew with the machine"
 
 
 def damaged(change: Callable[[bytearray], None]) -> Callable[[Path], None]:

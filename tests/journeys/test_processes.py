@@ -333,7 +333,7 @@ def test_lines_of_several_processes_stay_whole() -> None:
     program = """
 import structlog
 from mediacdn import logs
-writer = logs.configure("info", "json")
+writer = logs.configure("info", "json", shared=True)
 log = structlog.get_logger()
 for number in range(9000):
     log.info("line", number=number, path="x" * (number % 400))
