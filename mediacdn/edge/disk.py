@@ -258,7 +258,7 @@ async def open_disk(
     folder: Path,
     limit: int,
     eviction: Literal["lru", "least-recently-stored"],
-    nonce: str,
+    nonce: Callable[[], str],
     *,
     on_evict: Callable[[int, int], None] = _unheard,
     on_corrupt: Callable[[], None] = _unheard_corrupt,

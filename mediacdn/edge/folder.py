@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,12 +26,12 @@ class ForeignFolder(OSError):
 
 
 class Folder:
-    """A folder and the nonce under which its content is worth something. All methods block; errors of the file system are OSError."""
+    """A folder and the nonce under which its content is worth something, which may change. All methods block; errors of the file system are OSError."""
 
-    def __init__(self, path: Path, nonce: str) -> None:
+    def __init__(self, path: Path, nonce: Callable[[], str]) -> None:
         self.path = path
         self._nonce = nonce
-        self._taken = False
+        self._taken: str | None = None
 
     def prepare(self) -> None:
         """Make the folder, or its rights, as they must be. Raises: OSError when it is a link, no folder or somebody else's."""
@@ -72,14 +72,15 @@ class Folder:
             nonce, name = (self.path / "state").read_text("utf-8").split("\n")
         except (FileNotFoundError, ValueError):  # ValueError: not two lines, or not text
             return None
-        if nonce != self._nonce:
-            if self._taken:  # a successor's: to empty it would be a fight
+        own = self._nonce()
+        if nonce != own:
+            if self._taken == own:  # a successor's: to empty it would be a fight
                 raise ForeignFolder(f"{self.path} now belongs to processes with another nonce")
             return None
         shelf = self.path / name
         if not _SHELF.fullmatch(name) or not stat.S_ISDIR(_mode(shelf)) or not stat.S_ISREG(_mode(shelf / "cache.db")):
             return None
-        self._taken = True
+        self._taken = own
         return shelf
 
     def new_shelf(self) -> Path:
@@ -91,13 +92,14 @@ class Folder:
     def announce(self, shelf: Path) -> None:
         """Make it the present one."""
         draft = self.path / f"state-{secrets.token_hex(8)}"
+        own = self._nonce()
         try:
-            draft.write_text(f"{self._nonce}\n{shelf.name}", "utf-8")
+            draft.write_text(f"{own}\n{shelf.name}", "utf-8")
             draft.replace(self.path / "state")
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        self._taken = True
+        self._taken = own
 
     def mark(self, shelf: Path) -> Mark | None:
         """What changes when another shelf is announced or this one's index is replaced; None when either is gone."""

@@ -37,7 +37,7 @@ async def open_edge(
                     folder / "disk",
                     config.disk,
                     config.disk_eviction,
-                    stamps.nonce,
+                    lambda: stamps.nonce,
                     on_evict=metrics.evicted("disk"),
                     on_corrupt=metrics.corrupt,
                 )

@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, heard: Heard, limit: int = 100 * MIB, eviction: str = "least-recently-stored", nonce: str = "n"
+    folder: Path, heard: Heard, limit: int = 100 * MIB, eviction: str = "least-recently-stored", nonce: Callable[[], str] = lambda: "n"
 ) -> AsyncIterator[DiskTier]:
     async with open_disk(folder, limit, eviction, nonce, on_evict=heard.on_evict, on_corrupt=heard.on_corrupt) as tier:  # type: ignore[arg-type]
         yield tier
@@ -151,7 +151,7 @@ async def test_it_outlives_the_process_under_the_same_nonce_only(folder: Path, h
     async with opened(folder, heard) as tier:
         assert tier.entries == 1
         assert await tier.get(key(1)) == entry()
-    async with opened(folder, heard, nonce="another") as tier:
+    async with opened(folder, heard, nonce=lambda: "another") as tier:
         assert (tier.entries, tier.bytes) == (0, 0)
         assert await tier.get(key(1)) is None
         await until(lambda: bodies(folder) == [] and len(shelves(folder)) == 1)
@@ -162,13 +162,28 @@ async def test_it_outlives_the_process_under_the_same_nonce_only(folder: Path, h
 async def test_what_another_nonce_took_over_is_left_to_it(folder: Path, heard: Heard) -> None:
     async with opened(folder, heard) as old:
         await old.put(key(1), entry())
-        async with opened(folder, heard, nonce="successor") as new:
+        async with opened(folder, heard, nonce=lambda: "successor") as new:
             assert await new.put(key(1), entry(b"new"))
             assert await old.get(key(1)) is None
             assert not await old.put(key(2), entry())
             await asyncio.sleep(1.2)
             assert not await old.put(key(2), entry())
             assert await new.get(key(1)) == entry(b"new")
+
+
+async def test_processes_follow_one_another_to_a_new_nonce(folder: Path, heard: Heard) -> None:
+    here, there = ["old"], ["old"]
+    async with opened(folder, heard, nonce=lambda: here[0]) as one, opened(folder, heard, nonce=lambda: there[0]) as two:
+        await one.put(key(1), entry())
+        assert await two.get(key(1)) == entry()
+        here[0] = "new"
+        await one.clear()
+        assert not await two.put(key(2), entry()), "it has not heard of the new nonce"
+        await until_kept(one, key(3), entry())
+        there[0] = "new"
+        await until_kept(two, key(4), entry())
+        assert await two.get(key(1)) is None
+        assert await two.get(key(3)) == await one.get(key(4)) == entry()
 
 
 async def test_clearing_is_for_all(folder: Path, heard: Heard) -> None:
@@ -712,7 +727,7 @@ def body(number):
 async def main(folder, seed, seconds):
     chance = random.Random(seed)
     wrong = hits = puts = errors = 0
-    async with open_disk(Path(folder), 3_000_000, "lru", "n") as tier:
+    async with open_disk(Path(folder), 3_000_000, "lru", lambda: "n") as tier:
         until = time.monotonic() + seconds
         async def one():
             nonlocal wrong, hits, puts
