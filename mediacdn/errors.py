@@ -32,7 +32,10 @@ MediaError 500 internal_error
 ├── RangeNotSatisfiable 416 range_not_satisfiable
 ├── Unprocessable 422 unprocessable
 │   ├── DigestMismatch 422 digest_mismatch
-│   └── IdempotencyMismatch 422 idempotency_mismatch
+│   ├── IdempotencyMismatch 422 idempotency_mismatch
+│   ├── InvalidArgument 422 invalid_argument
+│   ├── Undecodable 422 undecodable
+│   └── OverLimits 422 over_limits
 ├── TooManyRequests 429 too_many_requests
 ├── FieldsTooLarge 431 fields_too_large
 ├── ObjectCorrupt 500 object_corrupt
@@ -42,7 +45,8 @@ MediaError 500 internal_error
 ├── Unavailable 503 unavailable
 │   ├── CatalogUnavailable 503 catalog_unavailable
 │   ├── StorageUnavailable 503 storage_unavailable
-│   └── AuthUnavailable 503 auth_unavailable
+│   ├── AuthUnavailable 503 auth_unavailable
+│   └── Overloaded 503 overloaded
 ├── StorageFull 507 insufficient_storage
 └── Quarantined 451 quarantined
 """
@@ -209,6 +213,24 @@ class IdempotencyMismatch(Unprocessable):
     code, title = "idempotency_mismatch", "This Idempotency-Key was used with another request"
 
 
+class InvalidArgument(Unprocessable):
+    """An argument of a recipe or a variant; the detail names it and its rule."""
+
+    code, title = "invalid_argument", "An argument is not what the recipe takes"
+
+
+class Undecodable(Unprocessable):
+    """The media's bytes, not the request, are at fault: broken, truncated, or of a kind that the action does not read."""
+
+    code, title = "undecodable", "The media cannot be decoded"
+
+
+class OverLimits(Unprocessable):
+    """Known from the header before anything is decoded, or because a limit of memory, processor or wall-clock time ended it."""
+
+    code, title = "over_limits", "The media needs more than is allowed to decode it"
+
+
 class TooManyRequests(MediaError):
     status, code, title = 429, "too_many_requests", "Too many requests"
 
@@ -260,6 +282,10 @@ class StorageUnavailable(Unavailable):
 
 class AuthUnavailable(Unavailable):
     code, title = "auth_unavailable", "The Authentication Service is not available; try again"
+
+
+class Overloaded(Unavailable):
+    code, title = "overloaded", "There is more to do than can be done soon"
 
 
 class StorageFull(MediaError):

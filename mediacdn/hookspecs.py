@@ -8,12 +8,12 @@ import pluggy
 from msgspec import Struct
 
 from mediacdn.interfaces import Clock, Core
-from mediacdn.model import Event
+from mediacdn.model import Event, Recipe
 
 hookspec = pluggy.HookspecMarker("mediacdn")
 hookimpl = pluggy.HookimplMarker("mediacdn")
 
-SEAMS = ("storage", "authenticator", "authorizer", "counters", "cache_policy", "bus")
+SEAMS = ("storage", "authenticator", "authorizer", "counters", "cache_policy", "bus", "action")
 
 
 class Kit(Struct, frozen=True):
@@ -44,6 +44,11 @@ class Branch(Struct, frozen=True):
 @hookspec
 def mediacdn_drivers() -> list[Driver]:  # type: ignore[empty-body]
     """Name the drivers that this plugin brings."""
+
+
+@hookspec
+def mediacdn_recipes() -> list[Recipe]:  # type: ignore[empty-body]
+    """Name the recipes that this plugin brings."""
 
 
 @hookspec

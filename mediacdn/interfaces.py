@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
-from mediacdn.model import Admission, ByteRange, Card, Change, ObjectInfo, Principal
+from mediacdn.model import Admission, Argument, ByteRange, Card, Change, Made, Media, ObjectInfo, Principal
 
 
 class Storage(Protocol):
@@ -116,6 +116,50 @@ class Bus(Protocol):
 
     def listen(self) -> AsyncIterator[Sequence[Change]]:
         """Driver promises: what others (perhaps also this process) publish from now on, in any order, perhaps twice, perhaps not at all; reconnects by itself."""
+        ...
+
+
+class Source(Protocol):
+    """What an action reads: one media's bytes."""
+
+    @property
+    def media(self) -> Media:
+        """The record, as it was when the step began."""
+        ...
+
+    def file(self) -> AbstractAsyncContextManager[int]:
+        """Driver promises: a read-only descriptor of a seekable file with exactly the media's bytes, at offset 0, closed on leaving. Raises: NotFound, StorageUnavailable, ObjectCorrupt."""
+        ...
+
+
+class Sink(Protocol):
+    """Where an action's output goes. What is in it counts only when `run` returns."""
+
+    def file(self) -> int:
+        """Driver promises: the descriptor of an empty file of this step's own, the same at each call; the caller does not close it."""
+        ...
+
+    async def progress(self, share: float) -> None:
+        """Caller promises: `share` is from 0 to 1. Driver promises: tells whoever watches; cheap, to be called as often as one likes."""
+        ...
+
+
+class Action(Protocol):
+    """One kind of work on a media, such as scaling a picture. What decodes untrusted bytes does it in a Sandbox, never in this process."""
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """Driver promises: what its spec may say, in canonical order."""
+        ...
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """Driver promises: the media types, or ranges such as image/*, that it reads."""
+        ...
+
+    async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
+        """Caller promises: `spec` holds by `arguments`, in their order, with defaults filled in. Driver promises: the same output for the same bytes and spec; ends
+        soon when cancelled. Raises: Undecodable, OverLimits, InvalidArgument, none of which is worth another try; Overloaded, Unavailable and any other, which are."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -168,6 +168,69 @@ class Media(Struct, frozen=True, kw_only=True):
             self.storage, self.storage_key, self.size, self.digest, self.media_type, self.created_at,
             self.filename, self.width, self.height, self.duration, self.tags,
         )  # fmt: skip
+
+
+class Argument(Struct, frozen=True, kw_only=True):
+    """What an action or a recipe may be told by one name. `min` and `max` bound a number's value or a string's length; `pattern` matches a whole string."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    required: bool = False
+    default: str | int | float | bool | None = None
+    allowed: tuple[str | int | float | bool, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    pattern: str | None = None
+    summary: str | None = None
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """A step of a recipe: the action driver that does it, told `spec`, in which `${name}` stands for the recipe's argument.
+
+    Its output is a media whose `relationship` to the step's input is told by that name (the template's placeholders work there too), in the storage `saves_to`
+    or where the routing puts it. The next step reads it. A step that fails ends the run, unless `continue_on_error`: then the next one reads what this one read.
+    """
+
+    name: str
+    action: str
+    spec: dict[str, Any] = {}
+    relationship: str | None = None
+    saves_to: str | None = None
+    continue_on_error: bool = False
+
+
+class Recipe(Struct, frozen=True, kw_only=True):
+    """What can be made of a media, named `code@version`: another version is another recipe. `accepts` are media types or ranges such as image/*."""
+
+    code: str
+    version: int = 1
+    title: str | None = None
+    summary: str | None = None
+    arguments: tuple[Argument, ...] = ()
+    steps: tuple[Step, ...]
+    accepts: tuple[str, ...] = ("*/*",)
+    lane: str = "images"
+
+    @property
+    def name(self) -> str:
+        return f"{self.code}@{self.version}"
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """What an action made: the type of the bytes in its sink ("" when it only looked), facts of them, and the versions of the tools that did it.
+
+    Width and height are pixels as shown (after orientation), duration is seconds, `placeholder` is a ThumbHash in base64.
+    """
+
+    media_type: str = ""
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    frame_rate: float | None = None
+    codecs: str | None = None
+    placeholder: str | None = None
+    metadata: dict[str, Any] = {}
+    tools: dict[str, str] = {}
 
 
 class Event(Struct, frozen=True):
