@@ -2,7 +2,7 @@
 
 from mediacdn.config.decoding import Secret
 from mediacdn.config.loading import Loaded, decode_driver, load
-from mediacdn.config.sections import Auth, Config, Cors, Database, Edge, EdgeRule, Lifecycle, Limits, Rule, Section, Server, Signing
+from mediacdn.config.sections import Auth, Config, Cors, Database, Edge, EdgeRule, Jobs, Lifecycle, Limits, Rule, Section, Server, Signing
 from mediacdn.config.showing import masked
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Database",
     "Edge",
     "EdgeRule",
+    "Jobs",
     "Lifecycle",
     "Limits",
     "Loaded",

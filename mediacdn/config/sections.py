@@ -194,6 +194,24 @@ class Limits(Section, frozen=True):
     max_tags: Amount = 64
 
 
+class Jobs(Section, frozen=True):
+    """Work that no request waits for. Times are seconds."""
+
+    lanes: dict[str, Count] = field(default_factory=lambda: {"interactive": 2, "images": 2, "imports": 4, "video": 1})
+    """How many jobs each worker process does at once, by lane; a lane that is not named is not worked."""
+    attempts: Count = 3
+    lease: Annotated[float, Meta(ge=1)] = 15.0
+    """A job whose worker was not heard of for so long is given to another."""
+    backoff_base: Seconds = 1.0
+    """The n-th pause is somewhere between 0 and this times 2 to the power of n-1, at most `backoff_max`."""
+    backoff_max: Seconds = 300.0
+    poll_every: Seconds = 0.1
+    """How often a lane with nothing to do looks for jobs."""
+    keep_completed: Amount = 86400
+    """How long a completed or cancelled job is kept, to be looked at."""
+    keep_failed: Amount = 2_592_000
+
+
 class Lifecycle(Section, frozen=True):
     """Retention and sweeping. Times are seconds."""
 
@@ -220,6 +238,7 @@ class Config(Section, frozen=True):
     signing: Signing = Signing()
     auth: Auth = Auth()
     limits: Limits = Limits()
+    jobs: Jobs = Jobs()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt")
 
