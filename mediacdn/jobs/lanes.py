@@ -27,7 +27,10 @@ async def work_lanes(
 
 
 async def _receive(broker: AsyncBroker, at_once: int, runner: Runner, ending: asyncio.Event, patience: float) -> None:
-    broker.register_task(runner.run, task_name=TASK)
+    async def job(id: str) -> None:
+        await runner.run(id)
+
+    broker.register_task(job, task_name=TASK)
     receiver = Receiver(
         broker, max_async_tasks=at_once, run_startup=True, ack_type=AcknowledgeType.WHEN_EXECUTED, wait_tasks_timeout=patience
     )
