@@ -102,6 +102,16 @@ async def until_kept(tier: DiskTier, name: Key, kept: Entry, seconds: float = 8.
             await asyncio.sleep(0.02)
 
 
+async def test_counting_tells_slices_of_one_generation_and_harms_nothing(folder: Path, heard: Heard) -> None:
+    async with opened(folder, heard) as tier:
+        for generation, number in [(1, 0), (1, 1), (1, 10), (2, 0), (11, 0)]:
+            assert await tier.put(key("a", generation)._replace(number=number), entry())
+        assert [await tier.count(key("a", generation)) for generation in (1, 2, 3, 11)] == [3, 1, 0, 1]
+        assert await tier.count(key("b")) == 0
+        assert tier.entries == 5
+        assert await tier.get(key("a")) == entry()
+
+
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 10_240, 4 * MIB])
 @pytest.mark.parametrize("pinned", [False, True])
 async def test_an_entry_comes_back_as_it_was_put(folder: Path, heard: Heard, size: int, pinned: bool) -> None:
