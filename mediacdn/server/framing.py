@@ -25,6 +25,8 @@ MAX_TARGET = 16_384
 """Bytes of a request target; RFC 9112 section 3 asks for at least 8,000 octets of a request line."""
 MAX_HELD = 65_536
 """Bytes of pipelined requests kept while an earlier one is answered, beyond which reading pauses; one read may exceed it."""
+MAX_TURN = 16
+"""Requests that a connection has answered in one turn of the event loop; what it pipelined beyond them waits until the other connections had their turn."""
 LINGER_TIME = 2.0
 LINGER_BYTES = 8 * 1024 * 1024
 CHUNKED = -1
@@ -56,6 +58,7 @@ class Framing(HttpToolsProtocol):
         self._tail = b""  # the last bytes read, where a blank line may have begun
         self._held = b""
         self._held_at = 0
+        self._turn_over = False
         self._in_head = False
         self._chunked = False
         self._length = 0
@@ -139,12 +142,13 @@ class Framing(HttpToolsProtocol):
             self._take(data, 0)
 
     def busy(self) -> bool:
-        """Whether the next request has to wait: one is being answered, or the peer does not read what it was sent."""
+        """Whether the next request has to wait: one is being answered, the peer does not read what it was sent, or it is the turn of others."""
         cycle = self.cycle
-        return (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._pour is not None
+        return (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._pour is not None or self._turn_over
 
     def _take(self, data: bytes, start: int) -> None:
         size = len(data)
+        taken = 0
         tail, seam = self._tail, self._tail
         while start < size:
             left = self._left
@@ -171,9 +175,14 @@ class Framing(HttpToolsProtocol):
                     self.refuse(BadRequest("The chunked body has more framing than content"))
                     return
             start, seam = end, b""
-            if start < size and not self._left and self.busy():
-                self._hold(data, start)
-                return
+            if start < size and not self._left:
+                taken += 1
+                if taken == MAX_TURN and not self.busy():
+                    self._turn_over = True
+                    self.loop.call_soon(self._next_turn)
+                if self.busy():
+                    self._hold(data, start)
+                    return
         if self._head or self._left < 0:
             self._tail = (tail + data[-3:])[-3:]
             if self._head:
@@ -194,6 +203,11 @@ class Framing(HttpToolsProtocol):
             self._held, self._held_at = data, start
         if len(self._held) - self._held_at > MAX_HELD:
             self.flow.pause_reading()
+
+    def _next_turn(self) -> None:
+        self._turn_over = False
+        if not self.transport.is_closing():
+            self.answered()
 
     def _release(self) -> None:
         held, start, self._held = self._held, self._held_at, b""

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from mediacdn.config import Server
 from mediacdn.server.deadlines import deadline_protocol
+from mediacdn.server.framing import MAX_TURN
 from mediacdn.server.lane import HOT, Lane
 from mediacdn.server.run import serve
 
@@ -237,6 +239,25 @@ def test_answers_keep_their_order(place: Any, cut: int) -> None:
         else:  # a file waits for an empty buffer, and where the one before it left something the application is asked
             assert body == (expected.get(path, running.content) if by == b"lane" else b"GET " + path)
             assert by == b"lane" or path == b"/file"
+
+
+def test_a_flood_of_requests_takes_turns(place: Any) -> None:
+    """However much one connection pipelines, the event loop comes to the others in between."""
+    running, number = place(), 2000
+    turns: list[int] = []
+
+    def turn() -> None:
+        turns.append(len(running.asked))
+        if turns[-1] < number:
+            running._loop.call_soon(turn)
+
+    client = running.connect()
+    client.sendall(GET % b"/hot")
+    heard(client, 1)
+    running._loop.call_soon_threadsafe(turn)
+    client.sendall(GET % b"/hot/1" * (number - 1))
+    assert heard(client, number - 1) == [(b"lane", running.content[:1])] * (number - 1)
+    assert max(after - before for before, after in pairwise(turns)) <= 2 * MAX_TURN
 
 
 def test_a_large_answer_is_not_joined_but_whole(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
