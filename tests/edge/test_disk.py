@@ -461,6 +461,7 @@ RUIN: dict[str, Callable[[Path], object]] = {
     "folder moved away": lambda folder: folder.rename(folder.parent / "elsewhere"),
     "state removed": lambda folder: (folder / "state").unlink(),
     "state overwritten": lambda folder: (folder / "state").write_bytes(b"\xff\xfe\n\n\n"),
+    "state a pipe nobody writes": lambda folder: ((folder / "state").unlink(), os.mkfifo(folder / "state")),
     "state points out of the folder": lambda folder: (folder / "state").write_text("n\n../../etc"),
     "lock removed": lambda folder: (folder / "lock").unlink(),
     "all files emptied": lambda folder: [os.truncate(path, 0) for path in folder.rglob("*") if path.is_file()],
@@ -484,6 +485,19 @@ async def test_a_ruined_folder_is_misses_and_then_used_again(folder: Path, heard
                 await asyncio.sleep(0.02)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         await until(lambda: len(shelves(folder)) == 1)
+
+
+@pytest.mark.parametrize("name", ["state", "cache.db", "cache.db-journal"])
+async def test_a_pipe_in_the_folder_delays_no_start(folder: Path, heard: Heard, name: str) -> None:
+    async with opened(folder, heard) as tier:
+        await tier.put(key(1), entry())
+    path = (folder if name == "state" else shelf(folder)) / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    begun = time.monotonic()
+    async with opened(folder, heard) as tier:
+        await until_kept(tier, key(2), entry())
+    assert time.monotonic() - begun < 5
 
 
 LOCKER = """
