@@ -665,6 +665,7 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         "catalog",
         "storage default",
         "auth jwt",
+        "edge directory",
     )
     assert tuple(states) == parts
     assert {state for part, state in states.items() if part not in ("open files", "free room")} == {"ok"}
@@ -689,6 +690,9 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         ("printf 'plugins = [\"nonsense\"]' > m.toml", "plugins", "fail"),
         ("printf 'nonsense = 1' > m.toml", "configuration", "fail"),
         ("printf '[database]\\nurl = \"postgresql://u@127.0.0.1:9/x\"' > m.toml", "catalog", "fail"),
+        ("echo > file; printf '[edge]\\ndirectory = \"file/edge\"' > m.toml", "edge directory", "fail"),
+        ("printf '[edge]\\npolicy = \"nonsense\"' > m.toml", "edge policy", "fail"),
+        ("printf '[edge]\\nbus = \"nonsense\"' > m.toml", "edge bus", "fail"),
     ],
 )
 def test_doctor_names_what_is_wrong(tmp_path: Path, kept: Path, harm: str, part: str, state: str) -> None:
