@@ -74,6 +74,7 @@ class Framing(HttpToolsProtocol):
         self._deaf = False  # the answer to the last request is given; what still comes is discarded
         self._discarded = 0
         self._linger_until = 0.0
+        self._last_word = False  # the peer has ended its side
 
     def watch(self, at: float) -> None:
         """Something falls due at the loop's time `at`; who keeps the time overrides this."""
@@ -100,6 +101,8 @@ class Framing(HttpToolsProtocol):
         super().resume_writing()
         if self._held and not self.busy():
             self._release()
+        if self._last_word:
+            self.loop.call_soon(self._part)
 
     def pour(self, head: bytes, file: int, at: int, count: int, ended: Ended, keep: Any = None) -> None:
         """Send `head` and a span of a file past the transport, whose buffer must be empty; see Pour for `ended` and `keep`. One at a time."""
@@ -140,6 +143,19 @@ class Framing(HttpToolsProtocol):
             self._hold(data, 0)
         else:
             self._take(data, 0)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The peer says no more, yet may go on listening (RFC 1122 section 4.2.2.13): what it asked for is sent before the connection ends.
+
+        One that left altogether is found out by the next bytes sent to it. A request that is not whole never will be, and is nobody's to answer.
+        """
+        self._last_word = True
+        return not self._deaf and not self._left and self.busy()
+
+    def _part(self) -> None:
+        """Close after the peer's last word, once nothing is owed to it. Asked in a turn of its own: what was held is being taken in this one."""
+        if self._left or not self.busy():
+            self.transport.close()
 
     def busy(self) -> bool:
         """Whether the next request has to wait: one is being answered, the peer does not read what it was sent, or it is the turn of others."""
@@ -386,6 +402,8 @@ class Framing(HttpToolsProtocol):
             self._release()
         else:
             self.flow.resume_reading()
+        if self._last_word:
+            self.loop.call_soon(self._part)
 
     def _linger(self) -> None:
         """Say that no more will come, but read on for a while: to close on unread bytes resets the connection and takes the answer with it (RFC 9112 section 9.6)."""
