@@ -33,7 +33,7 @@ from mediacdn.edge.opening import open_edge
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
-from mediacdn.errors import MediaError, NotFound
+from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hookspecs import Kit
 from mediacdn.hot import HotReads
 from mediacdn.ingest import Ingest
@@ -83,7 +83,15 @@ class App(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             self.lent = scope.setdefault("state", {})
+            send = partial(self._tell, send)
         await super().__call__(scope, receive, send)
+
+    async def _tell(self, send: Any, message: Any) -> None:
+        """Say in a sentence what an operator can mend; a traceback of what is no fault of the program would only hide it."""
+        failure = self.state.failure
+        if message["type"] == "lifespan.startup.failed" and isinstance(failure, StartupError):
+            message = {**message, "message": failure.detail}
+        await send(message)
 
 
 class Opened(Struct, frozen=True):

@@ -211,6 +211,15 @@ def test_serve_says_where_it_is_in_one_line(server: Served) -> None:
     assert server.client.get(f"/v1/media/{ID}/explain", headers=bearer).status_code == 404  # an admin's 404, not a 403
 
 
+@pytest.mark.parametrize(("toml", "key"), [("policy = 'nonsense'", "edge.policy"), ("bus = 'nonsense'", "edge.bus")])
+def test_a_driver_that_is_not_there_is_a_sentence_and_no_traceback(tmp_path: Path, toml: str, key: str) -> None:
+    (tmp_path / "m.toml").write_text(f"[edge]\n{toml}\n")
+    done = run("serve", "--port", 0, "--no-worker", "--data", tmp_path / "data", "--config", tmp_path / "m.toml")
+    assert done.returncode == 1
+    assert f"mediacdn: {key}: no loaded plugin brings" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
