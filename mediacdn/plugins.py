@@ -62,12 +62,12 @@ class Plugins:
                 loaded._add(name, driver)
         return loaded
 
-    def driver(self, seam: str, name: str) -> Driver:
-        """Give the driver of this seam and name. Raises: PluginError, which names those that are there."""
+    def driver(self, seam: str, name: str, key: str = "") -> Driver:
+        """Give the driver of this seam and name, which stands at `key` of the configuration. Raises: PluginError, which names those that are there."""
         if (seam, name) not in self._drivers:
             known = sorted(other for of, other in self._drivers if of == seam)
             raise PluginError(
-                f"no loaded plugin brings the {seam} driver {name!r}{_meant(name, known)}; there is {_listed(known)} (plugins: {_listed(self._points)})"
+                f"{key and f'{key}: '}no loaded plugin brings the {seam} driver {name!r}{_meant(name, known)}; there is {_listed(known)} (plugins: {_listed(self._points)})"
             )
         return self._drivers[seam, name][0]
 

@@ -163,6 +163,8 @@ def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reade
         _type(rule.type, (*path, "type"), reader)
     if rule.min_size is not None and rule.max_size is not None and rule.min_size > rule.max_size:
         reader.problem((*path, "min_size"), f"is more than max_size ({rule.max_size})")
+    if rule.tag is not None and (not rule.tag or rule.tag != rule.tag.strip() or "," in rule.tag):
+        reader.problem((*path, "tag"), f"expected one tag, without a comma or spaces around it, found {rule.tag!r}")
 
 
 def _edge(edge: Edge, config: Config, reader: Reader) -> None:
@@ -221,7 +223,7 @@ def _edge_rule(rule: EdgeRule, number: int, config: Config, reader: Reader) -> N
     if rule.name is not None and (
         rule.name in ("", "default") or not rule.name.isprintable() or (rule.name.isdigit() and rule.name != str(number + 1))
     ):
-        reader.problem((*path, "name"), f'expected a name that is no other rule\'s number and not "default", found {rule.name!r}')
+        reader.problem((*path, "name"), f'expected printable text that is no other rule\'s number and not "default", found {rule.name!r}')
     if rule.variant == "":
         reader.problem((*path, "variant"), 'expected the name of a variant, "original", or "*" for any variant')
     if rule.tiers is not None:
