@@ -29,7 +29,10 @@ KEEPS_MOTION = frozenset({"webp", "gif"})
 
 
 class Variant(Struct, frozen=True, kw_only=True):
-    """What a request asks for: `spec` is normal by the action's arguments, `text` the one name by which it is cached, `preset` its name where it is one."""
+    """What a request asks for: `spec` is normal by the action's arguments, `text` the one name by which it is cached, `preset` its name where it is one.
+
+    A name outlives what it stood for when a preset, or a default of the action, changes: what is kept longer than a configuration is known by its derivation key.
+    """
 
     spec: dict[str, Value]
     text: str
@@ -57,7 +60,8 @@ def parse(arguments: Sequence[Argument], text: str) -> dict[str, Value]:
     for part in text.split(","):
         name, equals, value = part.partition("=")
         if not name or not equals or not value:
-            raise InvalidArgument(f"A variant is name=value,…, and {part!r} is not", argument=name)
+            named: dict[str, Any] = {"argument": name} if name else {}
+            raise InvalidArgument(f"A variant is name=value,…, and {part!r} is not", **named)
         pairs.append((name, value))
     return normalise(arguments, pairs)
 
@@ -65,8 +69,7 @@ def parse(arguments: Sequence[Argument], text: str) -> dict[str, Value]:
 def canonical(arguments: Sequence[Argument], values: Mapping[str, Value]) -> str:
     """Write normal values as an ad-hoc variant: in the declaration's order, defaults left out, and never empty, which is the original's name.
 
-    It names the variant as long as the action's defaults are what they are; what is kept longer is known by its derivation key. Raises: InvalidArgument for
-    values that no such text can say.
+    Raises: InvalidArgument for values that no such text can say.
     """
     present = [argument for argument in arguments if argument.name in values]
     told = [

@@ -23,22 +23,25 @@ _MAX_VERSION = 999_999_999
 _TYPES = ("integer", "number")
 
 
-def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection[str]) -> Iterator[str]:
-    """Everything that would fail later."""
+def typed(recipe: Recipe) -> Recipe:
+    """The recipe with every value of its declared type, which a Struct that a plugin makes is not held to. Raises: ValueError."""
     try:
-        msgspec.convert(msgspec.to_builtins(recipe), Recipe)  # a Struct that a plugin makes is not held to its types
+        return msgspec.convert(msgspec.to_builtins(recipe), Recipe)
     except (msgspec.ValidationError, TypeError) as error:
-        yield f"is not what a recipe is: {error}"
-        return
+        raise ValueError(f"is not what a recipe is: {error}") from None
+
+
+def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection[str]) -> Iterator[str]:
+    """Everything that would fail later. Caller promises: the values are of their types."""
     if not _CODE.fullmatch(recipe.code):
         yield f"the code {recipe.code[:80]!r} must be at most 64 of a-z, 0-9 and -, the first a letter"
     if not 1 <= recipe.version <= _MAX_VERSION:
         yield f"the version {recipe.version} must be a whole number of at least 1"
     if not _WORD.fullmatch(recipe.lane):
         yield f"the lane {recipe.lane!r} is not a name"
-    for each in recipe.accepts:
-        if not _RANGE.fullmatch(each):
-            yield f"accepts has {each!r}; expected a media type such as image/png, image/* or */* in lower case"
+    malformed = [each for each in recipe.accepts if not _RANGE.fullmatch(each)]
+    for each in malformed:
+        yield f"accepts has {each!r}; expected a media type such as image/png, image/* or */* in lower case"
     if not recipe.accepts:
         yield 'accepts is empty; ["*/*"] is any media'
     yield from flaws(recipe.arguments)
@@ -50,7 +53,7 @@ def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection
         if step.name in seen:
             found.append("another step has this name")
         seen.add(step.name)
-        if number == 0 and step.action in actions and not accepted(recipe, actions):
+        if number == 0 and step.action in actions and recipe.accepts and not malformed and not accepted(recipe, actions):
             found.append(f"the action {step.action!r} reads {', '.join(actions[step.action].accepts)}, none of which the recipe accepts")
         yield from (f"step {step.name[:80]!r}: {sentence}" for sentence in found)
 
@@ -111,10 +114,10 @@ def _value(value: Any, ours: Mapping[str, Argument], theirs: Argument) -> Iterat
     if name is not None:
         given = ours[name].type
         if given != theirs.type and not (given in _TYPES and theirs.type in _TYPES):
-            yield f"takes a {theirs.type}, and the argument {name!r} is a {given}"
+            yield f"is of the type {theirs.type}, and the argument {name!r} of the type {given}"
     elif any(placeholders.names(value)):
         if theirs.type != "string":
-            yield f"takes a {theirs.type}, and its template is text around placeholders"
+            yield f"is of the type {theirs.type}, and its template is text around placeholders"
     else:
         try:
             read(theirs, value)

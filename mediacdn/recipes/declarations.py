@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from mediacdn.errors import InvalidArgument
 from mediacdn.model import Argument
 from mediacdn.recipes.arguments import MAX_STRING, Value, canonical, read, rule, written
@@ -20,6 +22,11 @@ def flaws(arguments: Sequence[Argument]) -> Iterator[str]:
         yield f"has more than {MAX_ARGUMENTS} arguments"
     seen: set[str] = set()
     for argument in arguments:
+        try:
+            msgspec.convert(msgspec.to_builtins(argument), Argument)  # a Struct that a plugin makes is not held to its types
+        except (msgspec.ValidationError, TypeError) as error:
+            yield f"argument {argument.name!r}: is not what an argument is: {error}"
+            continue
         if not _NAME.fullmatch(argument.name):
             yield f"argument {argument.name[:80]!r}: is not a name; use at most 64 of a-z, 0-9 and _, the first a letter"
         if argument.name in seen:
@@ -45,7 +52,7 @@ def _bounds(argument: Argument) -> Iterator[str]:
         yield f"min ({written(canonical(argument.min))}) is more than max ({written(canonical(argument.max))})"
     if argument.pattern is not None:
         if argument.type != "string":
-            yield f"pattern is for strings, not for a {argument.type}"
+            yield f"pattern is for strings, and the type is {argument.type}"
         try:
             compiled(argument.pattern)
         except ValueError as error:

@@ -11,7 +11,7 @@ from mediacdn.interfaces import Action
 from mediacdn.model import Recipe, Step
 from mediacdn.recipes import placeholders
 from mediacdn.recipes.arguments import Value, normalise
-from mediacdn.recipes.checks import accepted, meant, problems
+from mediacdn.recipes.checks import accepted, meant, problems, typed
 from mediacdn.recipes.declarations import flaws
 from mediacdn.recipes.descriptors import Descriptor, describe
 from mediacdn.recipes.fingerprints import derivation_key, fingerprint
@@ -134,6 +134,10 @@ class Registry:
         )
 
     def _add(self, who: str, recipe: Recipe, storages: Collection[str]) -> list[str]:
+        try:
+            recipe = typed(recipe)
+        except ValueError as error:
+            return [f"{who}: {error}"]
         told = [f"{who}: {problem}" for problem in problems(recipe, self._actions, storages)]
         if told:
             return told
