@@ -10,15 +10,15 @@ from typing import Any
 
 from msgspec import Struct
 
+from mediacdn.config.checks import PRESET
 from mediacdn.config.decoding import nearest
 from mediacdn.errors import ConfigError, InvalidArgument, NotFound
 from mediacdn.http.negotiation import Preferences
 from mediacdn.model import Argument
-from mediacdn.recipes.arguments import Value, normalise, written
+from mediacdn.recipes.arguments import Value, normalise, read, written
 
 MAX_TEXT = 256
 
-PRESET = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _TEXT = re.compile(r"[A-Za-z0-9._~=,:@+-]+")
 _VALUE = re.compile(r"[A-Za-z0-9._~=:@+-]+")
 
@@ -45,7 +45,7 @@ def resolve(text: str, arguments: Sequence[Argument], presets: Mapping[str, Mapp
         spec = parse(arguments, text)
         return Variant(spec=spec, text=canonical(arguments, spec))
     if text not in presets:
-        near = nearest(text[:64], presets) if PRESET.fullmatch(text) else None
+        near = nearest(text[:64], presets) if PRESET.match(text) else None
         raise NotFound("There is no variant of this name" + (f"; did you mean {near!r}?" if near else ""))
     return Variant(spec=dict(presets[text]), text=text, preset=text)
 
@@ -72,13 +72,11 @@ def canonical(arguments: Sequence[Argument], values: Mapping[str, Value]) -> str
     Raises: InvalidArgument for values that no such text can say.
     """
     present = [argument for argument in arguments if argument.name in values]
-    told = [
-        argument
-        for argument in present
-        if argument.default is None or normalise([argument], {}).get(argument.name) != values[argument.name]
-    ]
+    told = [argument for argument in present if argument.default is None or read(argument, argument.default) != values[argument.name]]
+    if not told:
+        told = [argument for argument in present if _VALUE.fullmatch(written(values[argument.name]))][:1]
     parts = []
-    for argument in told or present[:1]:
+    for argument in told:
         value = written(values[argument.name])
         if not _VALUE.fullmatch(value):
             raise InvalidArgument(f"{argument.name!r} has characters that a variant's text cannot have", argument=argument.name)
@@ -98,7 +96,7 @@ def read_presets(arguments: Sequence[Argument], tables: Mapping[str, Mapping[str
             presets[name] = normalise(arguments, table)
         except InvalidArgument as error:
             told.append(f"variants.presets.{name}: {error.detail}")
-        if not PRESET.fullmatch(name):
+        if not PRESET.match(name):
             told.append(f"variants.presets.{name} is not a name; use at most 64 of a-z, 0-9 and -, the first a letter")
     if told:
         raise ConfigError("\n".join(told), problems=tuple(told))

@@ -97,6 +97,16 @@ def test_what_no_text_can_say_is_refused() -> None:
         canonical([Argument(name="note")], {"note": "a" * 252})
 
 
+def test_nothing_but_defaults_is_told_by_one_that_can_be() -> None:
+    arguments = (
+        Argument(name="note", default=""),
+        Argument(name="mark", default="a,b"),
+        Argument(name="on", type="boolean", default=False),
+    )
+    found = resolve("on=off", arguments, {})
+    assert (found.text, found.spec) == ("on=false", {"note": "", "mark": "a,b", "on": False})
+
+
 def test_a_preset_is_its_name() -> None:
     found = resolve("avatar-2", IMAGE, PRESETS)
     assert (found.text, found.preset) == ("avatar-2", "avatar-2")

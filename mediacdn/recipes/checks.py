@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from mediacdn.config.checks import NAME, TYPE
 from mediacdn.config.decoding import nearest
 from mediacdn.errors import InvalidArgument
 from mediacdn.interfaces import Action
@@ -17,8 +18,6 @@ from mediacdn.recipes.declarations import flaws
 MAX_STEPS = 32
 
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_RANGE = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(?:\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 _MAX_VERSION = 999_999_999
 _TYPES = ("integer", "number")
 
@@ -37,9 +36,9 @@ def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection
         yield f"the code {recipe.code[:80]!r} must be at most 64 of a-z, 0-9 and -, the first a letter"
     if not 1 <= recipe.version <= _MAX_VERSION:
         yield f"the version {recipe.version} must be a whole number of at least 1"
-    if not _WORD.fullmatch(recipe.lane):
+    if not NAME.match(recipe.lane):
         yield f"the lane {recipe.lane!r} is not a name"
-    malformed = [each for each in recipe.accepts if not _RANGE.fullmatch(each)]
+    malformed = [each for each in recipe.accepts if not TYPE.match(each)]
     for each in malformed:
         yield f"accepts has {each!r}; expected a media type such as image/png, image/* or */* in lower case"
     if not recipe.accepts:
@@ -80,7 +79,7 @@ def _narrower(one: str, other: str) -> str | None:
 
 
 def _step(recipe: Recipe, step: Step, actions: Mapping[str, Action], storages: Collection[str]) -> Iterator[str]:
-    if not _WORD.fullmatch(step.name):
+    if not NAME.match(step.name):
         yield "is not a name; use at most 64 letters, digits, - and _, the first a letter or digit"
     if step.saves_to is not None and step.saves_to not in storages:
         yield f"saves_to names {step.saves_to!r}, which is no storage{meant(step.saves_to, storages)}"

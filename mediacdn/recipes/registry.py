@@ -105,6 +105,7 @@ class Registry:
         return tuple(recipe for recipe in self.all() if any(matches(each, media_type) for each in self.accepts(recipe)))
 
     def describe(self, recipe: Recipe) -> Descriptor:
+        """Tell callers of a recipe."""
         return describe(recipe, self.accepts(recipe))
 
     def settle(self, recipe: Recipe, given: Any) -> Settled:
