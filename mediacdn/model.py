@@ -170,7 +170,7 @@ class Media(Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-class Argument(Struct, frozen=True, kw_only=True):
+class Argument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an action or a recipe may be told by one name. `min` and `max` bound a number's value or a string's length; `pattern` matches a whole string."""
 
     name: str
@@ -184,7 +184,7 @@ class Argument(Struct, frozen=True, kw_only=True):
     summary: str | None = None
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A step of a recipe: the action driver that does it, told `spec`, in which `${name}` stands for the recipe's argument.
 
     Its output is a media whose `relationship` to the step's input is told by that name (the template's placeholders work there too), in the storage `saves_to`
@@ -199,7 +199,7 @@ class Step(Struct, frozen=True, kw_only=True):
     continue_on_error: bool = False
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be made of a media, named `code@version`: another version is another recipe. `accepts` are media types or ranges such as image/*."""
 
     code: str

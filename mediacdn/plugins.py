@@ -18,7 +18,7 @@ from mediacdn import hookspecs
 from mediacdn.errors import PluginError
 from mediacdn.hookspecs import SEAMS, Branch, Driver
 from mediacdn.interfaces import Core
-from mediacdn.model import Event
+from mediacdn.model import Event, Recipe
 
 GROUP = "mediacdn"
 _log = structlog.get_logger("mediacdn.plugins")
@@ -74,6 +74,10 @@ class Plugins:
     def routes(self, core: Core) -> list[Any]:
         """Collect the route handlers of every plugin."""
         return [route for name in self._points for route in self._list(name, "mediacdn_routes", core=core)]
+
+    def recipes(self) -> list[tuple[str, Recipe]]:
+        """Collect the recipes of every plugin, each with the plugin's name."""
+        return [(name, recipe) for name in self._points for recipe in self._list(name, "mediacdn_recipes", Recipe)]
 
     def branches(self) -> list[Branch]:
         """Collect the branches of migrations. Raises: PluginError when two have one label."""

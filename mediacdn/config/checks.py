@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from mediacdn.config.decoding import Path, Reader, nearest
-from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, Rule, Server, Signing
+from mediacdn.config.decoding import Path, Reader, found, nearest
+from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, Rule, Server, Signing, Variants
 from mediacdn.model import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 HOST = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?\Z")
+PRESET = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 TYPE = re.compile(r"(\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*))\Z")
 FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 KEY_BYTES = 32
@@ -49,6 +50,7 @@ def check(config: Config, reader: Reader) -> None:
     for number, rule in enumerate(config.routing):
         _conditions(rule, ("routing", number), config, reader)
     _edge(config.edge, config, reader)
+    _variants(config.variants, reader)
     _once(config.plugins, ("plugins",), reader)
 
 
@@ -150,6 +152,19 @@ def _limits(limits: Limits, reader: Reader) -> None:
         _type(pattern, ("limits", "by_type", pattern), reader)
     if limits.uploads_per_second > 0 and limits.uploads_burst < 1:
         reader.problem(("limits", "uploads_burst"), "must be at least 1 where limits.uploads_per_second is set")
+
+
+def _variants(variants: Variants, reader: Reader) -> None:
+    """What a preset says is read by the action that makes variants, which opens later."""
+    for name, spec in variants.presets.items():
+        path = ("variants", "presets", name)
+        if not PRESET.match(name) or name == "original":
+            reader.problem(path, 'is not the name of a preset; use at most 64 of a-z, 0-9 and -, the first a letter, and not "original"')
+        for key, value in spec.items():
+            if isinstance(value, dict | list):
+                reader.problem((*path, key), f"expected a string, a number, true or false, found {found(value, False)}")
+    for each in sorted({each for each in variants.negotiate if variants.negotiate.count(each) > 1}):
+        reader.problem(("variants", "negotiate"), f"names {each!r} twice")
 
 
 def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reader) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from mediacdn.config.decoding import INTERNAL
+from mediacdn.model import Recipe
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
@@ -212,6 +213,26 @@ class Jobs(Section, frozen=True):
     keep_failed: Amount = 2_592_000
 
 
+class Variants(Section, frozen=True):
+    """Forms of media made when asked for. `presets` maps a name to the spec of the action that makes variants; who may read a media may read its presets."""
+
+    presets: dict[str, dict[str, Any]] = field(default_factory=lambda: {"thumb": {"w": 320, "h": 320, "fit": "inside"}})
+    unsigned: bool = False
+    """Whether ad-hoc variants need no signed link. Whoever reads a media can then have any number of forms of it made."""
+    max_per_media: Count = 64
+    """Ad-hoc variants of one media that are kept; the one used longest ago makes room."""
+    negotiate: tuple[Literal["avif", "webp", "jpeg", "png", "gif"], ...] = ("avif", "webp", "jpeg")
+    """Formats for a variant that names none, the best first, chosen by the request's Accept."""
+
+
+class Recipes(Section, frozen=True):
+    """Recipes beside those that plugins bring. Actions are drivers, each of which may have a table [recipes.NAME]."""
+
+    define: tuple[Recipe, ...] = ()
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [recipes.NAME] tables; not a key of its own."""
+
+
 class Lifecycle(Section, frozen=True):
     """Retention and sweeping. Times are seconds."""
 
@@ -239,9 +260,11 @@ class Config(Section, frozen=True):
     auth: Auth = Auth()
     limits: Limits = Limits()
     jobs: Jobs = Jobs()
+    variants: Variants = Variants()
+    recipes: Recipes = Recipes()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt")
 
 
-HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge}
-"""The sections whose drivers have tables inside them, [auth.NAME] and [edge.NAME]."""
+HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "recipes": Recipes}
+"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME] and [recipes.NAME]."""

@@ -34,6 +34,17 @@ UNKNOWN = [
     ("[edge]\nmemery = 1", "edge.memery in config.toml is not a key; did you mean edge.memory?"),
     ('[edge]\nbus = "fifo"\nfifoo = 1', "edge.fifoo in config.toml is not a key"),
     ("[[edge.rules]]\nmin_hit = 1", "edge.rules[0].min_hit in config.toml is not a key; did you mean edge.rules[0].min_hits?"),
+    ("[recipes]\ndefin = 1", "recipes.defin in config.toml is not a key; did you mean recipes.define?"),
+    (
+        '[[recipes.define]]\ncode = "a"\nstep = []\nsteps = []',
+        "recipes.define[0].step in config.toml is not a key; did you mean recipes.define[0].steps?",
+    ),
+    (
+        '[[recipes.define]]\ncode = "a"\nsteps = [{name = "s", action = "x", specs = {}}]',
+        "recipes.define[0].steps[0].specs in config.toml is not a key; did you mean recipes.define[0].steps[0].spec?",
+    ),
+    ("[recipes.drivers.image]\na = 1", "recipes.drivers in config.toml is not a key"),
+    ("[variants.preset.thumb]\nw = 1", "variants.preset in config.toml is not a key; did you mean variants.presets?"),
     ('[[routing]]\nstorage = "default"\nmin_siz = 1', "routing[0].min_siz in config.toml is not a key; did you mean routing[0].min_size?"),
 ]
 
@@ -91,6 +102,17 @@ WRONG = [
     ('[[edge.rules]]\ntiers = ["ram"]', 'edge.rules[0].tiers[0] in config.toml expected one of "memory", "disk", found "ram"'),
     ('[edge]\nbus = "fifo"\nfifo = 1', "edge.fifo in config.toml expected a table, found 1"),
     ("[[routing]]\nmin_size = 1", "routing[0].storage is missing; expected a string"),
+    ('[[recipes.define]]\ncode = "a"', "recipes.define[0].steps is missing; expected a list of tables"),
+    (
+        '[[recipes.define]]\ncode = "a"\nsteps = []\narguments = [{name = "n", type = "int"}]',
+        'recipes.define[0].arguments[0].type in config.toml expected one of "string", "integer", "number", "boolean", found "int"; did you mean "integer"?',
+    ),
+    ("[variants]\nmax_per_media = 0", "variants.max_per_media in config.toml expected a whole number of at least 1, found 0"),
+    ("[variants.presets]\nthumb = 5", "variants.presets.thumb in config.toml expected a table, found 5"),
+    (
+        '[variants]\nnegotiate = ["jpg"]',
+        'variants.negotiate[0] in config.toml expected one of "avif", "webp", "jpeg", "png", "gif", found "jpg"; did you mean "jpeg"?',
+    ),
     ("[signing.keys]\nk1 = 12345", "signing.keys.k1 in config.toml expected a string, found a number that is not shown"),
     ('[auth]\njwt = "x"', 'auth.jwt in config.toml expected a table, found "x"'),
     ('storage = "x"', 'storage in config.toml expected a table, found "x"'),
@@ -184,6 +206,15 @@ RULES = [
         '[edge]\npolicy = "x"\n[[edge.rules]]\ntag = "a"',
         'edge.rules in config.toml are read by the policy "rules" alone, and edge.policy is',
     ),
+    ("[variants.presets.Thumb]\nw = 1", "variants.presets.Thumb in config.toml is not the name of a preset"),
+    ('[variants.presets."w=1"]\nw = 1', 'variants.presets."w=1" in config.toml is not the name of a preset'),
+    ("[variants.presets.original]\nw = 1", "variants.presets.original in config.toml is not the name of a preset"),
+    (f"[variants.presets.{'a' * 65}]\nw = 1", f"variants.presets.{'a' * 65} in config.toml is not the name of a preset"),
+    (
+        "[variants.presets.thumb]\nw = [1]",
+        "variants.presets.thumb.w in config.toml expected a string, a number, true or false, found a list",
+    ),
+    ('[variants]\nnegotiate = ["webp", "webp"]', "variants.negotiate in config.toml names 'webp' twice"),
     ("[limits]\nuploads_burst = 0", "limits.uploads_burst in config.toml must be at least 1"),
     ('[signing]\ncurrent = "k1"', "signing.current in config.toml names 'k1', which is none of signing.keys"),
     (f'[signing.keys]\nk1 = "{KEY}"\nk2 = "{KEY}"', "signing.current must name the key that signs, one of k1, k2"),
@@ -220,6 +251,8 @@ FINE = [
     '[edge]\nttl = 0\ngrace = 0\nadmit = "never"\nrules = [{tag = "x", admit = "always", ttl = 5}, {name = "2"}]',
     '[edge]\nadmit = "never"\n[[edge.rules]]\ntiers = []',
     '[[edge.rules]]\ntype = "*/*"\nmin_hits = 2\n[[edge.rules]]\nvariant = "*"\n[[edge.rules]]\npin = true',
+    "[variants]\npresets = {}\nnegotiate = []\n[recipes.image]\nmax_pixels = 5",
+    '[variants.presets.avatar-2]\nw = 64\nfit = "cover"\nsharpen = 0.5\nflip = true',
     '[edge]\npolicy = "mine"\nbus = "wire"\n[edge.mine]\nrules = 3\n[edge.wire]\nurl = "wire://h"',
 ]
 
