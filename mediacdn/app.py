@@ -26,6 +26,9 @@ from mediacdn.changes import Changes
 from mediacdn.config import Config, decode_driver
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
+from mediacdn.derivation.files import Scratch
+from mediacdn.derivation.maker import Maker
+from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.edge.files import OpenFiles
 from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.metrics import EdgeMetrics
@@ -37,12 +40,15 @@ from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hookspecs import Kit
 from mediacdn.hot import HotReads
 from mediacdn.ingest import Ingest
-from mediacdn.interfaces import Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
+from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
+from mediacdn.jobs.runner import Runner
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.limits import MemoryCounters
 from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
+from mediacdn.recipes.planning import KIND, Planner
+from mediacdn.recipes.registry import Registry, check_tables
 from mediacdn.routes.admin import admin_routes
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import SCHEMES, ClosedStructs
@@ -65,6 +71,8 @@ from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
 IDEMPOTENCY_KEPT = timedelta(hours=24)
+GRACE = 10.0
+"""Seconds that running jobs have when a worker ends; then they are given back."""
 log = structlog.get_logger("mediacdn")
 
 
@@ -148,6 +156,27 @@ async def open_drivers(
         yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy)
 
 
+@asynccontextmanager
+async def open_actions(config: Config, plugins: Plugins, registry: CollectorRegistry) -> AsyncIterator[dict[str, Action]]:
+    """Open every action that the plugins bring, each by its table [recipes.NAME]. Raises: ConfigError, PluginError."""
+    names = plugins.named("action")
+    check_tables(config.recipes.drivers, names)
+    data = str(Path(config.server.data).absolute())  # noqa: ASYNC240 - it asks nothing of the file system
+    async with AsyncExitStack() as stack:
+        actions: dict[str, Action] = {}
+        for name in names:
+            driver = plugins.driver("action", name)
+            settings = decode_driver(driver.config, config.recipes.drivers.get(name, {}), f"recipes.{name}")
+            kit = Kit(data, structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock())
+            actions[name] = await stack.enter_async_context(driver.open(settings, kit))
+        yield actions
+
+
+def recipe_registry(config: Config, plugins: Plugins, actions: Mapping[str, Action]) -> Registry:
+    """The recipes that plugins and the configuration bring. Raises: ConfigError, PluginError."""
+    return Registry(actions, brought=plugins.recipes(), defined=config.recipes.define, storages=config.storage)
+
+
 def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
     driver = plugins.driver(seam, name, f"auth.{seam}s" if seam == "authenticator" else f"auth.{seam}")
     table = dict(config.auth.drivers.get(name, {}))
@@ -180,8 +209,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         try:
-            async with open_drivers(config, loaded, metrics) as opened, _edge(config, metrics, opened) as (stamps, edge):
-                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge):
+            async with (
+                open_drivers(config, loaded, metrics) as opened,
+                open_actions(config, loaded, metrics) as actions,
+                _edge(config, metrics, opened) as (stamps, edge),
+            ):
+                recipes = recipe_registry(config, loaded, actions)
+                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge, recipes):
                     yield
         except MediaError as error:
             app.state.failure = error  # whoever started the server says it in a sentence
@@ -238,6 +272,7 @@ async def _rooms(
     opened: Opened,
     stamps: Stamps,
     edge: Edge,
+    recipes: Registry,
 ) -> AsyncIterator[None]:
     """Put the journeys together over the opened drivers and register their routes."""
     clock = SystemClock()
@@ -271,6 +306,7 @@ async def _rooms(
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
+    new_id = Ulids()
     ingest = Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -280,8 +316,9 @@ async def _rooms(
         access=access,
         counters=opened.counters,
         clock=clock,
-        new_id=Ulids(),
+        new_id=new_id,
         emit=emit,
+        plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, addresses=addresses, clock=clock)
@@ -374,15 +411,52 @@ def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
     return check
 
 
-async def run_worker(config: Config, *, plugins: Plugins | None = None, registry: CollectorRegistry | None = None) -> None:
-    """The worker process: sweep what crashes left, forget old idempotency keys and changes, until cancelled."""
+async def run_worker(
+    config: Config,
+    ending: asyncio.Event,
+    *,
+    plugins: Plugins | None = None,
+    registry: CollectorRegistry | None = None,
+    lanes: Mapping[str, int] | None = None,
+) -> None:
+    """The worker process: do jobs, by default of the configured `lanes`, and what comes round, until `ending` is set and what runs has had its time."""
+    from mediacdn.jobs.bell import TableBell  # taskiq takes a third of a second to import, which a server need not wait for
+    from mediacdn.jobs.lanes import work_lanes
+
     loaded = plugins or Plugins.load(config.plugins)
-    async with open_drivers(config, loaded, registry or CollectorRegistry(), storage_only=True) as opened:
+    own = registry or CollectorRegistry()
+    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own) as actions:
         stamps = await open_stamps(config)
         changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
+        rows, settings = opened.catalog.jobs, config.jobs
+        recipes = RecipeWork(
+            opened.catalog, recipe_registry(config, loaded, actions), _maker(config, opened, actions, changes), SystemClock()
+        )
+        runner = Runner(rows, {KIND: recipes}, changes.told, settings)
+
+        def bell(lane: str) -> TableBell:
+            return TableBell(rows, lane, settings.poll_every)
+
         async with asyncio.TaskGroup() as group:
-            group.create_task(changes.follow())
-            group.create_task(work(chores(config, opened, changes)))
+            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
+            await work_lanes(settings.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
+            for each in round_about:
+                each.cancel()
+
+
+def _maker(config: Config, opened: Opened, actions: Mapping[str, Action], changes: Changes) -> Maker:
+    return Maker(
+        catalog=opened.catalog,
+        storages=opened.storages,
+        routing=config.routing,
+        actions=actions,
+        scratch=Scratch(Path(config.server.data) / "scratch"),
+        remember=opened.digests.remember,
+        clock=SystemClock(),
+        new_id=Ulids(),
+        emit=lambda event: None,
+        told=changes.told,
+    )
 
 
 async def open_stamps(config: Config) -> Stamps:
@@ -416,8 +490,21 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
     async def prune() -> None:
         await opened.catalog.changes.prune()
 
+    async def reclaim() -> None:
+        taken, changed = await opened.catalog.jobs.reclaim(config.jobs.backoff_base)
+        await changes.told(changed)
+        if taken:
+            log.warning("jobs of dead workers taken back", jobs=taken)
+
+    async def prune_jobs() -> None:
+        completed, failed = (timedelta(seconds=each) for each in (config.jobs.keep_completed, config.jobs.keep_failed))
+        while await opened.catalog.jobs.prune(completed, failed):
+            pass
+
     every = config.lifecycle.sweep_every
     return {
+        "reclaim": Chore(config.jobs.lease / 3, reclaim),
+        "jobs": Chore(600.0, prune_jobs),
         "sweep": Chore(every, sweep),
         "retire": Chore(every, retire),
         "idempotency": Chore(600.0, forget),
