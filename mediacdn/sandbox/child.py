@@ -9,6 +9,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
@@ -26,6 +27,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 def main(descriptor: int) -> NoReturn:
     """Serve the socket `descriptor`. Never returns: the process ends here, without the interpreter's farewell, which a broken decoder may hang."""
+    _shut(descriptor)
     with socket.socket(fileno=descriptor) as line:
         setup, _ = _receive(line, Setup)
         _tie(setup.parent)
@@ -44,6 +46,14 @@ def main(descriptor: int) -> NoReturn:
             line.sendall(_bounded(reply))
             if reply.failed:
                 _leave(1)  # what an unforeseen error left behind is not for the next one's media
+
+
+def _shut(kept: int) -> None:
+    """Close what was inherited by mistake: uvloop leaves every inheritable descriptor of the parent open across exec."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with suppress(OSError):  # the listing's own
+                os.close(int(name))
 
 
 def _tie(parent: int) -> None:

@@ -88,6 +88,8 @@ class Sandbox:
                 _log.warning("sandbox child killed at its deadline", call=self._setup.call, deadline=deadline, stderr=child.last_words)
                 raise OverLimits(f"It takes longer than {deadline:g} s") from None
             except Broken as error:
+                if not self._open:
+                    raise Unavailable from None
                 fate = await child.fate()
                 slot.spoil()
                 raise self._verdict(child, fate, str(error)) from None

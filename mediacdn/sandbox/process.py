@@ -64,11 +64,12 @@ class Child:
             async with asyncio.timeout(_START):
                 await asyncio.get_running_loop().sock_sendall(ours, framed(setup))
                 await child._reply()
-        except (TimeoutError, OSError) as error:
+        except BaseException as error:
+            said = child.last_words if isinstance(error, asyncio.CancelledError) else (await child.fate(), child.last_words)
             child.kill()
-            raise Broken("it did not become ready") from error
-        except BaseException:
-            child.kill()
+            await child.buried()
+            if isinstance(error, TimeoutError | OSError | Broken):
+                raise Broken(f"it did not become ready: {said}") from error
             raise
         return child
 
@@ -91,12 +92,15 @@ class Child:
             if sent < len(frame):
                 await asyncio.get_running_loop().sock_sendall(self._line, frame[sent:])
             return await self._reply()
+        except ConnectionResetError as error:  # what a Unix socket says when its other end closed without having read everything
+            raise Unsent from error
         except OSError as error:
             raise Broken(f"its socket failed: {error.strerror}") from error
 
     def kill(self) -> None:
         """End the child and whatever it started, at once; idempotent."""
-        self._line.close()
+        with suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)  # wakes who waits for an answer; closing would not
         if self.alive:  # else the group's number may by now be somebody else's
             self._kill_group()
 
@@ -113,6 +117,7 @@ class Child:
     async def buried(self) -> None:
         """Wait until the killed child is reaped and its stderr is read."""
         await self._process.wait()
+        self._line.close()
         await asyncio.wait([self._draining], timeout=1)  # a grandchild that left the group may hold the pipe
         self._draining.cancel()
         self._process._transport.close()  # type: ignore[attr-defined]  # the pipe, should a grandchild hold it
