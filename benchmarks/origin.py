@@ -44,7 +44,8 @@ class Far:
     async def open(self, key: str, span: ByteRange | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         self._note("open", f"{key} {span.start}-{span.stop}" if span else key)
         await anyio.sleep(self._delay)
-        yield self._read(key, span or ByteRange(0, self._info(key).size))
+        info = self._info(key)  # NotFound, where there is nothing
+        yield self._read(key, span or ByteRange(0, info.size))
 
     async def put(self, key: str, chunks: AsyncIterable[bytes], *, size: int | None = None) -> ObjectInfo:
         file = self._file(key)

@@ -27,12 +27,13 @@ from mediacdn.config import Config, decode_driver
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.edge.files import OpenFiles
+from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.opening import open_edge
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
-from mediacdn.errors import MediaError, NotFound
+from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hookspecs import Kit
 from mediacdn.hot import HotReads
 from mediacdn.ingest import Ingest
@@ -82,7 +83,15 @@ class App(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             self.lent = scope.setdefault("state", {})
+            send = partial(self._tell, send)
         await super().__call__(scope, receive, send)
+
+    async def _tell(self, send: Any, message: Any) -> None:
+        """Say in a sentence what an operator can mend; a traceback of what is no fault of the program would only hide it."""
+        failure = self.state.failure
+        if message["type"] == "lifespan.startup.failed" and isinstance(failure, StartupError):
+            message = {**message, "message": failure.detail}
+        await send(message)
 
 
 class Opened(Struct, frozen=True):
@@ -115,7 +124,7 @@ async def open_drivers(
         digests = Digests()
         storages: dict[str, Storage] = {}
         for name, table in config.storage.items():
-            driver = plugins.driver("storage", table.get("driver", "local"))
+            driver = plugins.driver("storage", table.get("driver", "local"), f"storage.{name}.driver")
             own = {key: value for key, value in table.items() if key != "driver"}
             opened = await stack.enter_async_context(
                 driver.open(decode_driver(driver.config, own, f"storage.{name}"), kit(f"storage.{name}"))
@@ -135,12 +144,12 @@ async def open_drivers(
         policy: CachePolicy = Rules(config.edge, {name for name, each in storages.items() if isinstance(each, LocalPaths)})
         if config.edge.policy != "rules" and not storage_only:
             name = config.edge.policy
-            policy = await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name)))
+            policy = Guarded(await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name))), name)
         yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy)
 
 
 def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
-    driver = plugins.driver(seam, name)
+    driver = plugins.driver(seam, name, f"auth.{seam}s" if seam == "authenticator" else f"auth.{seam}")
     table = dict(config.auth.drivers.get(name, {}))
     shared = {"scope_claim": config.auth.scope_claim, "scope_map": config.auth.scope_map, "default_scopes": config.auth.default_scopes}
     for key, value in shared.items():
@@ -150,7 +159,7 @@ def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit)
 
 
 def _open_edge(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
-    driver = plugins.driver(seam, name)
+    driver = plugins.driver(seam, name, "edge.policy" if seam == "cache_policy" else "edge.bus")
     return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), kit)
 
 

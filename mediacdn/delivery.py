@@ -40,6 +40,8 @@ BY_LINK = field_lines([(b"referrer-policy", b"no-referrer")])
 BY_TOKEN = field_lines([(b"vary", b"Authorization")])
 """Or a browser shows it on to whoever asks next."""
 FIRST_BYTE = (ByteRange(0, 1),)
+MOST_SLICES = 16
+"""Slices that a request for several ranges may touch: a few bytes of each would else read all of the object (RFC 9110 section 14.2 lets us give the whole instead)."""
 
 
 class Cache(Protocol):
@@ -157,11 +159,19 @@ class Delivery:
             spans = None
         else:
             spans = resolve_ranges(wanted, card.size)
+            if spans and len(spans) > 1 and self._scattered(spans):
+                spans = None
         if spans is None:
             return self._whole(ask, face, own)
         if not spans:
             raise RangeNotSatisfiable(headers={"Content-Range": unsatisfied_range(card.size), "Accept-Ranges": "bytes", "ETag": face.etag})
         return self._partial(ask, face, own, spans)
+
+    def _scattered(self, spans: tuple[ByteRange, ...]) -> bool:
+        size, slices = self._config.slice_size, set[int]()
+        for span in spans:
+            slices.update(range(span.start // size, min((span.stop - 1) // size, span.start // size + MOST_SLICES) + 1))
+        return len(slices) > MOST_SLICES and sum(span.length for span in spans) < len(slices) * size // 2
 
     def settle(self, fill: Fill, note: Note, milliseconds: float | None = None) -> Answer:
         """Make the Answer of a Fill, now that the edge (or whoever read the bytes) tells how they came; `milliseconds` is how long the first of them took."""

@@ -9,7 +9,10 @@ from mediacdn.model import Admission, Argument, ByteRange, Card, Change, Made, M
 
 
 class Storage(Protocol):
-    """Bytes at keys. Keys are relative POSIX paths made by the core of the characters A-Z a-z 0-9 . _ - and /, at most 512 of them."""
+    """Bytes at keys. Keys are relative POSIX paths made by the core of the characters A-Z a-z 0-9 . _ - and /, at most 512 of them.
+
+    Driver promises, of every method: no wait on a network is without end; StorageUnavailable ends it.
+    """
 
     async def head(self, key: str) -> ObjectInfo:
         """Driver promises: the object as the next `open` would see it. Raises: NotFound, StorageUnavailable."""

@@ -170,7 +170,7 @@ class Media(Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-class Argument(Struct, frozen=True, kw_only=True):
+class Argument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an action or a recipe may be told by one name. `min` and `max` bound a number's value or a string's length; `pattern` matches a whole string."""
 
     name: str
@@ -184,7 +184,7 @@ class Argument(Struct, frozen=True, kw_only=True):
     summary: str | None = None
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A step of a recipe: the action driver that does it, told `spec`, in which `${name}` stands for the recipe's argument.
 
     Its output is a media whose `relationship` to the step's input is told by that name (the template's placeholders work there too), in the storage `saves_to`
@@ -199,7 +199,7 @@ class Step(Struct, frozen=True, kw_only=True):
     continue_on_error: bool = False
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be made of a media, named `code@version`: another version is another recipe. `accepts` are media types or ranges such as image/*."""
 
     code: str
@@ -231,6 +231,85 @@ class Made(Struct, frozen=True, kw_only=True):
     placeholder: str | None = None
     metadata: dict[str, Any] = {}
     tools: dict[str, str] = {}
+
+
+class JobState(StrEnum):
+    """Where a job stands. PENDING is also waiting for another attempt; FAILED and CANCELLED stay until somebody retries them or they are removed by age."""
+
+    PENDING = "Pending"
+    PROCESSING = "Processing"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A recipe that a stored media deserves. `required` ones decide the media's status; of two that wait, the higher `priority` goes first."""
+
+    recipe: str
+    arguments: dict[str, Any] = {}
+    required: bool = False
+    priority: int = 0
+
+
+class NewJob(Struct, frozen=True, kw_only=True):
+    """A job to be recorded. `kind` names who does it; jobs of one `fingerprint` are one job."""
+
+    id: str
+    kind: str
+    lane: str
+    media_id: str | None = None
+    code: str | None = None
+    arguments: dict[str, Any] = {}
+    fingerprint: str | None = None
+    required: bool = False
+    priority: int = 0
+    max_attempts: int = 3
+    created_by: str | None = None
+
+
+class StepRun(Struct, frozen=True, kw_only=True):
+    """A step in a job's timeline. `input` is the digest of the bytes that it read, `output` the id of the media that it made or found made."""
+
+    name: str
+    action: str
+    state: JobState = JobState.PENDING
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    input: str | None = None
+    output: str | None = None
+    tools: dict[str, str] = {}
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job's row, whole. `fence` moves with every change of who may write to it; `revision` with every change that a watcher would want to see."""
+
+    id: str
+    kind: str
+    lane: str
+    priority: int
+    state: JobState
+    media_id: str | None
+    code: str | None
+    arguments: dict[str, Any]
+    fingerprint: str | None
+    required: bool
+    attempts: int
+    max_attempts: int
+    run_at: datetime
+    lease_until: datetime | None
+    fence: int
+    revision: int
+    progress: float
+    steps: list[StepRun]
+    error_code: str | None
+    error_message: str | None
+    created_by: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class Event(Struct, frozen=True):

@@ -18,7 +18,7 @@ from mediacdn import hookspecs
 from mediacdn.errors import PluginError
 from mediacdn.hookspecs import SEAMS, Branch, Driver
 from mediacdn.interfaces import Core
-from mediacdn.model import Event
+from mediacdn.model import Event, Recipe
 
 GROUP = "mediacdn"
 _log = structlog.get_logger("mediacdn.plugins")
@@ -62,18 +62,22 @@ class Plugins:
                 loaded._add(name, driver)
         return loaded
 
-    def driver(self, seam: str, name: str) -> Driver:
-        """Give the driver of this seam and name. Raises: PluginError, which names those that are there."""
+    def driver(self, seam: str, name: str, key: str = "") -> Driver:
+        """Give the driver of this seam and name, which stands at `key` of the configuration. Raises: PluginError, which names those that are there."""
         if (seam, name) not in self._drivers:
             known = sorted(other for of, other in self._drivers if of == seam)
             raise PluginError(
-                f"no loaded plugin brings the {seam} driver {name!r}{_meant(name, known)}; there is {_listed(known)} (plugins: {_listed(self._points)})"
+                f"{key and f'{key}: '}no loaded plugin brings the {seam} driver {name!r}{_meant(name, known)}; there is {_listed(known)} (plugins: {_listed(self._points)})"
             )
         return self._drivers[seam, name][0]
 
     def routes(self, core: Core) -> list[Any]:
         """Collect the route handlers of every plugin."""
         return [route for name in self._points for route in self._list(name, "mediacdn_routes", core=core)]
+
+    def recipes(self) -> list[tuple[str, Recipe]]:
+        """Collect the recipes of every plugin, each with the plugin's name."""
+        return [(name, recipe) for name in self._points for recipe in self._list(name, "mediacdn_recipes", Recipe)]
 
     def branches(self) -> list[Branch]:
         """Collect the branches of migrations. Raises: PluginError when two have one label."""

@@ -211,6 +211,15 @@ def test_serve_says_where_it_is_in_one_line(server: Served) -> None:
     assert server.client.get(f"/v1/media/{ID}/explain", headers=bearer).status_code == 404  # an admin's 404, not a 403
 
 
+@pytest.mark.parametrize(("toml", "key"), [("policy = 'nonsense'", "edge.policy"), ("bus = 'nonsense'", "edge.bus")])
+def test_a_driver_that_is_not_there_is_a_sentence_and_no_traceback(tmp_path: Path, toml: str, key: str) -> None:
+    (tmp_path / "m.toml").write_text(f"[edge]\n{toml}\n")
+    done = run("serve", "--port", 0, "--no-worker", "--data", tmp_path / "data", "--config", tmp_path / "m.toml")
+    assert done.returncode == 1
+    assert f"mediacdn: {key}: no loaded plugin brings" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -665,6 +674,7 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         "catalog",
         "storage default",
         "auth jwt",
+        "edge directory",
     )
     assert tuple(states) == parts
     assert {state for part, state in states.items() if part not in ("open files", "free room")} == {"ok"}
@@ -689,6 +699,9 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         ("printf 'plugins = [\"nonsense\"]' > m.toml", "plugins", "fail"),
         ("printf 'nonsense = 1' > m.toml", "configuration", "fail"),
         ("printf '[database]\\nurl = \"postgresql://u@127.0.0.1:9/x\"' > m.toml", "catalog", "fail"),
+        ("echo > file; printf '[edge]\\ndirectory = \"file/edge\"' > m.toml", "edge directory", "fail"),
+        ("printf '[edge]\\npolicy = \"nonsense\"' > m.toml", "edge policy", "fail"),
+        ("printf '[edge]\\nbus = \"nonsense\"' > m.toml", "edge bus", "fail"),
     ],
 )
 def test_doctor_names_what_is_wrong(tmp_path: Path, kept: Path, harm: str, part: str, state: str) -> None:

@@ -488,6 +488,7 @@ async def _every_verb(server: Served, tmp_path: Path) -> None:
         with pytest.raises(PreconditionFailed):
             await media.change(record.id, if_match=found.revision, title="V")
         assert [each.id async for each in media.list(tag="x", limit=1)] == [record.id]
+        assert await media.purge(tags=["x"]) == await media.purge(tags="x") == await media.purge(record.id) == 1
         with pytest.raises(Unauthorized):
             async with nobody.open(record.id):
                 pass

@@ -18,6 +18,7 @@ from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.hookspecs import SEAMS
+from mediacdn.model import Argument, Recipe, Step
 from mediacdn.plugins import Plugins
 
 ROOT = Path(__file__).parent.parent
@@ -120,7 +121,10 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
             mentioned.add(f"{section}.{key[1]}" if section else key[1])
     routing = {f"routing.{field}" for field in Rule.__struct_fields__}
     caching = {f"edge.rules.{field}" for field in EdgeRule.__struct_fields__}
-    core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching
+    defining = {f"recipes.define.{field}" for field in Recipe.__struct_fields__}
+    defining |= {f"recipes.define.arguments.{field}" for field in Argument.__struct_fields__}
+    defining |= {f"recipes.define.steps.{field}" for field in Step.__struct_fields__}
+    core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching | defining
     drivers: set[str] = set()
     loaded = Plugins.load(Config().plugins)
     for seam, name, table in (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt")):

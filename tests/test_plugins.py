@@ -204,3 +204,24 @@ def test_a_description_tells_name_version_distribution_drivers_and_hooks(site: S
     assert (told.name, told.version, told.distribution) == ("d", "1.2", "site-d")
     assert told.drivers == ("storage:folder",)
     assert told.hooks == ("mediacdn_drivers", "mediacdn_on_event")
+
+
+RECIPE = """
+from mediacdn import hookimpl
+from mediacdn.model import Recipe, Step
+@hookimpl
+def mediacdn_recipes():
+    return [Recipe(code="{0}", steps=(Step(name="s", action="a"),))]
+"""
+
+
+def test_recipes_are_told_with_their_plugin_in_the_order_of_the_configuration(site: Site) -> None:
+    site.install("one", RECIPE.format("poster"))
+    site.install("two", RECIPE.format("clip"))
+    assert [(plugin, recipe.name) for plugin, recipe in site.load("two", "one").recipes()] == [("two", "clip@1"), ("one", "poster@1")]
+
+
+def test_what_is_no_recipe_is_told(site: Site) -> None:
+    site.install("listless", "from mediacdn import hookimpl\n@hookimpl\ndef mediacdn_recipes():\n    return ['poster']\n")
+    with pytest.raises(PluginError, match="plugin 'listless': mediacdn_recipes must return a list of Recipe"):
+        site.load("listless").recipes()

@@ -271,6 +271,12 @@ def test_times(now: int, iat: int, exp: int, error: type[MediaError] | None) -> 
                 check()
 
 
+def test_a_signer_whose_clock_is_ahead_is_told_so() -> None:
+    query = f"exp={EXP}&iat={NOW + 61}&kid=k1"
+    with pytest.raises(InvalidSignature, match="made 61 s ahead"):
+        _verify(_forge(query, query), now=NOW)
+
+
 def test_a_changed_expired_link_is_invalid_and_not_expired() -> None:
     with pytest.raises(InvalidSignature):
         _verify(_sign().replace("exp=2000000000", "exp=1900000000"), now=EXP)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediacdn.catalog.changes import ChangeRows
 from mediacdn.catalog.engine import create_engine
 from mediacdn.catalog.idempotency import IdempotencyRows
+from mediacdn.catalog.jobs import JobRows
 from mediacdn.catalog.media import MediaRows
 from mediacdn.catalog.migrate import pending
 from mediacdn.catalog.objects import ObjectRows
@@ -30,6 +31,7 @@ class Catalog:
         self.changes = ChangeRows(transactions, clock)
         self.objects = ObjectRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)
+        self.jobs = JobRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)
 
     async def check(self) -> None:

@@ -187,6 +187,44 @@ refusals = Table(
     Column("created_at", Micros, nullable=False),
 )
 
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", Name, nullable=False),
+    Column("lane", Name, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("media_id", Name),
+    Column("code", Name),
+    Column("arguments", Json, nullable=False),
+    Column("fingerprint", Name, unique=True),
+    Column("required", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("run_at", Micros, nullable=False),
+    Column("lease_until", Micros),
+    Column("fence", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("progress", Double, nullable=False),
+    Column("steps", Json, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("created_by", Name),
+    Column("created_at", Micros, nullable=False),
+    Column("started_at", Micros),
+    Column("ended_at", Micros),
+)
+
+PENDING, PROCESSING = text("state = 'Pending'"), text("state = 'Processing'")
+ENDED = text("ended_at IS NOT NULL")
+
+# The queue of a lane in the order in which it is worked off, without what is done; and the leases that may have run out.
+Index("jobs_due", jobs.c.lane, jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id, sqlite_where=PENDING, postgresql_where=PENDING)
+Index("jobs_leased", jobs.c.lease_until, sqlite_where=PROCESSING, postgresql_where=PROCESSING)
+Index("jobs_ended", jobs.c.state, jobs.c.ended_at, sqlite_where=ENDED, postgresql_where=ENDED)
+Index("jobs_media", jobs.c.media_id, jobs.c.id)
+
 changes = Table(
     "changes",
     metadata,

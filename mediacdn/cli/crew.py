@@ -274,7 +274,8 @@ class Crew:
         sentence = mate.refusal or f"server process {mate.pid} ended with {code}"
         if not mate.ready and not self._complete:
             self._failures.append(now)
-            if len(self._failures) == FAILURES and now - self._failures[0] <= WITHIN:
+            often = len(self._failures) == FAILURES and now - self._failures[0] <= WITHIN
+            if mate.refusal or often:  # what it refuses it would refuse again; what killed it may have been of the moment
                 self._refusal = mate.refusal or f"{sentence} before it served"
                 self._stop()
                 return

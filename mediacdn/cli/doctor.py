@@ -90,7 +90,7 @@ async def _parts(config: "Config", plugins: "Plugins") -> list[Finding]:
     findings = [await _catalog(config, plugins)]
     findings += [each async for each in _storages(config, plugins)]
     findings += [each async for each in _authenticators(config, plugins)]
-    return findings
+    return [*findings, *[each async for each in _edge(config, plugins)]]
 
 
 def _machine() -> list[Finding]:
@@ -242,6 +242,33 @@ async def _authenticators(config: "Config", plugins: "Plugins") -> AsyncIterator
             yield Finding(part, "fail", _sentence(error), f"look at the table [auth.{name}]")
         else:
             yield Finding(part, "ok", "the development key" if name == "jwt" and uses_development_key(config) else "its keys are at hand")
+
+
+async def _edge(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:
+    """Look at the folder of the edge, and open what plugins bring to it."""
+    import asyncio
+
+    from mediacdn.app import edge_folder
+    from mediacdn.cli.drivers import open_edge
+
+    folder = edge_folder(config)
+    try:
+        with tempfile.TemporaryDirectory(prefix="doctor-", dir=next(each for each in (folder, *folder.parents) if each.exists())):
+            pass
+    except OSError as error:
+        yield Finding("edge directory", "fail", f"{folder} cannot be written: {error.strerror}", "correct edge.directory, or its rights")
+    else:
+        yield Finding("edge directory", "ok", str(folder.absolute()))
+    policy = config.edge.policy if config.edge.policy != "rules" else None
+    for part, seam, name in (("edge policy", "cache_policy", policy), ("edge bus", "bus", config.edge.bus)):
+        if name is not None:
+            try:
+                async with asyncio.timeout(PATIENCE), open_edge(config, plugins, seam, name):
+                    pass
+            except Exception as error:
+                yield Finding(part, "fail", _sentence(error), f"look at the table [edge.{name}], and at `plugins`")
+            else:
+                yield Finding(part, "ok", f"{name}: it opens")
 
 
 async def _can_verify(check: Any) -> None:

@@ -23,16 +23,22 @@ class MachineClock:
 def open_storage(config: Config, plugins: Plugins, name: str) -> AbstractAsyncContextManager[Any]:
     """Open the storage of [storage.NAME], without the core's wrappers. Raises: ConfigError, PluginError; on entering what the driver raises."""
     table = config.storage[name]
-    driver = plugins.driver("storage", table.get("driver", "local"))
+    driver = plugins.driver("storage", table.get("driver", "local"), f"storage.{name}.driver")
     return driver.open(decode_driver(driver.config, table, f"storage.{name}"), _kit(config, f"storage.{name}"))
 
 
 def open_authenticator(config: Config, plugins: Plugins, name: str) -> AbstractAsyncContextManager[Any]:
     """Open the authenticator of [auth.NAME]; the keys of [auth] stand in where its own table leaves them out, as in the server."""
-    driver = plugins.driver("authenticator", name)
+    driver = plugins.driver("authenticator", name, "auth.authenticators")
     shared = {"scope_claim": config.auth.scope_claim, "scope_map": config.auth.scope_map, "default_scopes": config.auth.default_scopes}
     table = {key: value for key, value in shared.items() if key in driver.config.__struct_fields__} | config.auth.drivers.get(name, {})
     return driver.open(decode_driver(driver.config, table, f"auth.{name}"), _kit(config, name))
+
+
+def open_edge(config: Config, plugins: Plugins, seam: str, name: str) -> AbstractAsyncContextManager[Any]:
+    """Open the cache_policy or bus driver of [edge.NAME]. Raises: ConfigError, PluginError; on entering what the driver raises."""
+    driver = plugins.driver(seam, name, "edge.policy" if seam == "cache_policy" else "edge.bus")
+    return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), _kit(config, name))
 
 
 def _kit(config: Config, name: str) -> Kit:

@@ -74,7 +74,7 @@ class Client:
         body = source if isinstance(source, Body) else Body(source, size=size, progress=progress)
         if filename is None and isinstance(source, Path):
             filename = source.name
-        text = {"Filename": filename, "Title": title, "Tags": ",".join(tags) or None}
+        text = {"Filename": filename, "Title": title, "Tags": tags if isinstance(tags, str) else ",".join(tags) or None}
         if metadata is not None:
             text["Metadata"] = msgspec.json.encode(metadata).decode()
         # RFC 8187 section 3.2.1: a header field carries no more than ASCII.
@@ -198,7 +198,7 @@ class Client:
 
         Gives how many media that were, derived ones among them; None for everything. It is true of every server process when this returns.
         """
-        tags = list(tags)
+        tags = [tags] if isinstance(tags, str) else list(tags)
         wish = {name: value for name, value in (("media", list(ids)), ("tags", tags), ("all", everything)) if value}
         if len(wish) != 1:
             raise InvalidParameter("a purge is of ids, of tags, or of everything: exactly one of the three")

@@ -2,7 +2,23 @@
 
 from mediacdn.config.decoding import Secret
 from mediacdn.config.loading import Loaded, decode_driver, load
-from mediacdn.config.sections import Auth, Config, Cors, Database, Edge, EdgeRule, Lifecycle, Limits, Rule, Section, Server, Signing
+from mediacdn.config.sections import (
+    Auth,
+    Config,
+    Cors,
+    Database,
+    Edge,
+    EdgeRule,
+    Jobs,
+    Lifecycle,
+    Limits,
+    Recipes,
+    Rule,
+    Section,
+    Server,
+    Signing,
+    Variants,
+)
 from mediacdn.config.showing import masked
 
 __all__ = [
@@ -12,14 +28,17 @@ __all__ = [
     "Database",
     "Edge",
     "EdgeRule",
+    "Jobs",
     "Lifecycle",
     "Limits",
     "Loaded",
+    "Recipes",
     "Rule",
     "Secret",
     "Section",
     "Server",
     "Signing",
+    "Variants",
     "decode_driver",
     "load",
     "masked",

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from mediacdn.config.decoding import Path, Reader, nearest
-from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, Rule, Server, Signing
+from mediacdn.config.decoding import Path, Reader, found, nearest
+from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, Rule, Server, Signing, Variants
 from mediacdn.model import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 HOST = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?\Z")
+PRESET = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 TYPE = re.compile(r"(\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*))\Z")
 FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 KEY_BYTES = 32
@@ -49,6 +50,7 @@ def check(config: Config, reader: Reader) -> None:
     for number, rule in enumerate(config.routing):
         _conditions(rule, ("routing", number), config, reader)
     _edge(config.edge, config, reader)
+    _variants(config.variants, reader)
     _once(config.plugins, ("plugins",), reader)
 
 
@@ -152,6 +154,19 @@ def _limits(limits: Limits, reader: Reader) -> None:
         reader.problem(("limits", "uploads_burst"), "must be at least 1 where limits.uploads_per_second is set")
 
 
+def _variants(variants: Variants, reader: Reader) -> None:
+    """What a preset says is read by the action that makes variants, which opens later."""
+    for name, spec in variants.presets.items():
+        path = ("variants", "presets", name)
+        if not PRESET.match(name) or name == "original":
+            reader.problem(path, 'is not the name of a preset; use at most 64 of a-z, 0-9 and -, the first a letter, and not "original"')
+        for key, value in spec.items():
+            if isinstance(value, dict | list):
+                reader.problem((*path, key), f"expected a string, a number, true or false, found {found(value, False)}")
+    for each in sorted({each for each in variants.negotiate if variants.negotiate.count(each) > 1}):
+        reader.problem(("variants", "negotiate"), f"names {each!r} twice")
+
+
 def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reader) -> None:
     """Check what rules of routing and of the edge have in common."""
     if rule.storage is not None and rule.storage not in config.storage:
@@ -163,6 +178,8 @@ def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reade
         _type(rule.type, (*path, "type"), reader)
     if rule.min_size is not None and rule.max_size is not None and rule.min_size > rule.max_size:
         reader.problem((*path, "min_size"), f"is more than max_size ({rule.max_size})")
+    if rule.tag is not None and (not rule.tag or rule.tag != rule.tag.strip() or "," in rule.tag):
+        reader.problem((*path, "tag"), f"expected one tag, without a comma or spaces around it, found {rule.tag!r}")
 
 
 def _edge(edge: Edge, config: Config, reader: Reader) -> None:
@@ -221,7 +238,7 @@ def _edge_rule(rule: EdgeRule, number: int, config: Config, reader: Reader) -> N
     if rule.name is not None and (
         rule.name in ("", "default") or not rule.name.isprintable() or (rule.name.isdigit() and rule.name != str(number + 1))
     ):
-        reader.problem((*path, "name"), f'expected a name that is no other rule\'s number and not "default", found {rule.name!r}')
+        reader.problem((*path, "name"), f'expected printable text that is no other rule\'s number and not "default", found {rule.name!r}')
     if rule.variant == "":
         reader.problem((*path, "variant"), 'expected the name of a variant, "original", or "*" for any variant')
     if rule.tiers is not None:

@@ -237,6 +237,8 @@ def veil(value: Any) -> Any:
 def describe(kind: Any) -> str:
     """Say in words what a type takes: `a whole number of at least 1`, `one of "any", "owner"`."""
     bounds = ""
+    if is_union(kind) and len(arms := [arm for arm in get_args(kind) if arm is not type(None)]) == 1:
+        return describe(arms[0])  # with its bounds, which `annotation` takes off
     for meta in (each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)):
         if meta.ge is not None and meta.le is not None:
             bounds = f" from {meta.ge} to {meta.le}"

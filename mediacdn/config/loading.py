@@ -59,7 +59,7 @@ def decode_driver(kind: type[T], table: Mapping[str, Any], path: str, sources: M
 
 
 def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Give each storage its driver, and move the tables of the named drivers of [auth] and [edge] to where the Structs keep them."""
+    """Give each storage its driver, and move the tables of the drivers of [auth], [edge] and [recipes] to where the Structs keep them."""
     storage = tree.setdefault("storage", {})
     if isinstance(storage, dict):
         storage.setdefault("default", {})
@@ -69,6 +69,7 @@ def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
     for section, named, by in (
         ("auth", _authenticators, "auth.authenticators nor auth.authorizer"),
         ("edge", _edge, "edge.policy nor edge.bus"),
+        ("recipes", _actions, ""),
     ):
         if isinstance(table := tree.get(section), dict):
             tree[section] = _with_drivers(section, table, named(table), by, reader)
@@ -84,6 +85,11 @@ def _authenticators(auth: dict[str, Any]) -> set[str]:
 
 def _edge(edge: dict[str, Any]) -> set[str]:
     return {str(edge.get("policy", Edge().policy)), str(edge.get("bus"))}
+
+
+def _actions(recipes: dict[str, Any]) -> set[str]:
+    """Every table but those of keys: which actions there are is known when the plugins are."""
+    return {key for key, table in recipes.items() if isinstance(table, dict) and key != "drivers"}
 
 
 def _with_drivers(section: str, table: dict[str, Any], named: set[str], by: str, reader: Reader) -> dict[str, Any]:

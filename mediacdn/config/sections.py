@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from mediacdn.config.decoding import INTERNAL
+from mediacdn.model import Recipe
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
@@ -194,6 +195,44 @@ class Limits(Section, frozen=True):
     max_tags: Amount = 64
 
 
+class Jobs(Section, frozen=True):
+    """Work that no request waits for. Times are seconds."""
+
+    lanes: dict[str, Count] = field(default_factory=lambda: {"interactive": 2, "images": 2, "imports": 4, "video": 1})
+    """How many jobs each worker process does at once, by lane; a lane that is not named is not worked."""
+    attempts: Count = 3
+    lease: Annotated[float, Meta(ge=1)] = 15.0
+    """A job whose worker was not heard of for so long is given to another."""
+    backoff_base: Seconds = 1.0
+    """The n-th pause is somewhere between 0 and this times 2 to the power of n-1, at most `backoff_max`."""
+    backoff_max: Seconds = 300.0
+    poll_every: Seconds = 0.1
+    """How often a lane with nothing to do looks for jobs."""
+    keep_completed: Amount = 86400
+    """How long a completed or cancelled job is kept, to be looked at."""
+    keep_failed: Amount = 2_592_000
+
+
+class Variants(Section, frozen=True):
+    """Forms of media made when asked for. `presets` maps a name to the spec of the action that makes variants; who may read a media may read its presets."""
+
+    presets: dict[str, dict[str, Any]] = field(default_factory=lambda: {"thumb": {"w": 320, "h": 320, "fit": "inside"}})
+    unsigned: bool = False
+    """Whether ad-hoc variants need no signed link. Whoever reads a media can then have any number of forms of it made."""
+    max_per_media: Count = 64
+    """Ad-hoc variants of one media that are kept; the one used longest ago makes room."""
+    negotiate: tuple[Literal["avif", "webp", "jpeg", "png", "gif"], ...] = ("avif", "webp", "jpeg")
+    """Formats for a variant that names none, the best first, chosen by the request's Accept."""
+
+
+class Recipes(Section, frozen=True):
+    """Recipes beside those that plugins bring. Actions are drivers, each of which may have a table [recipes.NAME]."""
+
+    define: tuple[Recipe, ...] = ()
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [recipes.NAME] tables; not a key of its own."""
+
+
 class Lifecycle(Section, frozen=True):
     """Retention and sweeping. Times are seconds."""
 
@@ -220,9 +259,12 @@ class Config(Section, frozen=True):
     signing: Signing = Signing()
     auth: Auth = Auth()
     limits: Limits = Limits()
+    jobs: Jobs = Jobs()
+    variants: Variants = Variants()
+    recipes: Recipes = Recipes()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt")
 
 
-HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge}
-"""The sections whose drivers have tables inside them, [auth.NAME] and [edge.NAME]."""
+HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "recipes": Recipes}
+"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME] and [recipes.NAME]."""

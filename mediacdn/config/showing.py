@@ -11,7 +11,7 @@ from mediacdn.config.sections import HOSTS, Config
 
 
 def flatten(config: Config) -> Iterator[tuple[Path, Any]]:
-    """List every key in force with its value; the tables of drivers stand at [auth.NAME] and [edge.NAME], as they are written."""
+    """List every key in force with its value; the tables of drivers stand at [auth.NAME] and the like, as they are written."""
     for path, value in _leaves(config, ()):
         if path[0] not in HOSTS or path[1] != "drivers":
             yield path, value

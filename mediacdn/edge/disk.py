@@ -222,7 +222,7 @@ class DiskTier:
 
     def _counted(self, prefix: str) -> int:
         with suppress(Away), self._shelf.using(writer=False) as index:
-            return index.count(prefix)
+            return index.beneath(prefix)
         return 0
 
     def _drop(self, key: Key) -> None:

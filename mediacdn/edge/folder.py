@@ -17,6 +17,7 @@ from pathlib import Path
 
 _SHELF = re.compile(r"shelf-[0-9a-f]{16}")
 _LOCK_PATIENCE = 2.0
+_LONGEST = 256  # bytes of the file `state`
 
 Mark = tuple[int, ...]
 
@@ -69,8 +70,8 @@ class Folder:
     def shelf(self) -> Path | None:
         """The present shelf; None when there is none to go on with. Raises: ForeignFolder when it was ours and now is not."""
         try:
-            nonce, name = (self.path / "state").read_text("utf-8").split("\n")
-        except (FileNotFoundError, ValueError):  # ValueError: not two lines, or not text
+            nonce, name = _text(self.path / "state").split("\n")
+        except (FileNotFoundError, ValueError):  # ValueError: not two lines, not text, or no file
             return None
         own = self._nonce()
         if nonce != own:
@@ -79,6 +80,8 @@ class Folder:
             return None
         shelf = self.path / name
         if not _SHELF.fullmatch(name) or not stat.S_ISDIR(_mode(shelf)) or not stat.S_ISREG(_mode(shelf / "cache.db")):
+            return None
+        if (journal := _mode(shelf / "cache.db-journal")) and not stat.S_ISREG(journal):  # SQLite would wait at a pipe for ever
             return None
         self._taken = own
         return shelf
@@ -117,6 +120,17 @@ class Folder:
                 old = [each.path for each in os.scandir(self.path) if _SHELF.fullmatch(each.name) and present and each.name != present.name]
             for each in old:
                 shutil.rmtree(each, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    """The beginning of a small file, by whatever stands in its place not made to wait. Raises: OSError, ValueError when that is no file or not text."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise ValueError(f"{path} is no file")
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _LONGEST).decode()
+    finally:
+        os.close(fd)
 
 
 def _mode(path: Path) -> int:

@@ -236,8 +236,8 @@ class Index(diskcache.Cache):  # type: ignore[misc]
         found = dict(self._sql("SELECT key, value FROM Settings WHERE key IN ('count', 'size')").fetchall())
         return int(found["count"]), int(found["size"])
 
-    def count(self, prefix: str) -> int:
-        """Entries whose keys begin so."""
+    def beneath(self, prefix: str) -> int:
+        """Entries whose keys begin so. (Not `count`: diskcache sets an attribute of that name on each cache.)"""
         query = "SELECT COUNT(*) FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
         return int(self._sql(query, (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))).fetchone()[0])
 

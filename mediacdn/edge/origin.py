@@ -10,3 +10,7 @@ class Origin(Struct, frozen=True):
     key: str
     size: int
     digest: str
+
+
+PATIENCE = 30.0
+"""Seconds in which a storage must bring the next bytes, or say that an object is there: a read that hangs for ever would keep its place from all other storages'."""

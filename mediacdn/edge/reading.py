@@ -128,6 +128,8 @@ def note_of_entry(entry: Entry, now: float, detail: str | None = None) -> Note:
 
 
 def _note_of_fill(fill: Fill, wanted: Wanted, joined: bool, now: float) -> Note:
+    if fill.entry is not None:
+        now = max(now, fill.entry.stored)  # asked while it was still on its way: nothing is fresh for longer than its ttl
     if fill.source is Source.DISK and fill.entry is not None:
         return note_of_entry(fill.entry, now, "disk")
     forward = "stale" if fill.outdated else "miss"

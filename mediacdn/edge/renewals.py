@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from mediacdn.edge.entries import Entry, Key
 from mediacdn.edge.metrics import EdgeMetrics
-from mediacdn.edge.origin import Origin
+from mediacdn.edge.origin import PATIENCE, Origin
 from mediacdn.edge.tier import Disk, Memory
 from mediacdn.errors import NotFound
 from mediacdn.interfaces import Storage
@@ -99,7 +99,8 @@ class Renewals:
     async def _present(self, name: Name, origin: Origin) -> bool:
         self._metrics.renewals += 1
         try:
-            return (await self._storages[origin.storage].head(origin.key)).size == origin.size
+            async with asyncio.timeout(PATIENCE):
+                return (await self._storages[origin.storage].head(origin.key)).size == origin.size
         except NotFound:
             self._gone(name)
             return False

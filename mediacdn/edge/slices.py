@@ -9,7 +9,7 @@ from msgspec import Struct
 from mediacdn.edge.coalesce import Fill, Fills, Source
 from mediacdn.edge.entries import Entry, Key
 from mediacdn.edge.metrics import EdgeMetrics
-from mediacdn.edge.origin import Origin
+from mediacdn.edge.origin import PATIENCE, Origin
 from mediacdn.edge.renewals import Name, Renewals
 from mediacdn.edge.tier import Disk, Memory
 from mediacdn.edge.turns import Turn, Turns, pauses
@@ -224,9 +224,12 @@ class Slices:
         if whole:
             self._digests(origin.key, origin.digest)
         try:
-            async with storage.open(origin.key, None if whole else span) as chunks:
+            async with asyncio.timeout(PATIENCE) as limit, storage.open(origin.key, None if whole else span) as chunks:
                 async for chunk in chunks:
                     fill.add(chunk)
+                    limit.reschedule(asyncio.get_running_loop().time() + PATIENCE)
+        except TimeoutError as error:
+            raise StorageUnavailable("The storage does not answer") from error
         except NotFound:
             self._remember_missing(wanted.name)
             raise _missing() from None

@@ -215,8 +215,9 @@ class Stamps:
         except OSError:  # missing, a symbolic link, a folder, another user's
             return None
         size = (HEADER_WORDS + self._slots) * 8
-        header = os.pread(fd, FORMAT.size, 0)
-        if os.fstat(fd).st_size == size and len(header) == FORMAT.size:
+        status = os.fstat(fd)
+        header = os.pread(fd, FORMAT.size, 0) if stat.S_ISREG(status.st_mode) and status.st_size == size else b""
+        if len(header) == FORMAT.size:
             magic, version, slots, nonce, boot, check = FORMAT.unpack(header)
             if (magic, version, slots, boot, check) == (MAGIC, VERSION, self._slots, _boot(), zlib.crc32(header[:-4])):
                 found = _Map(fd, slots, nonce.hex())

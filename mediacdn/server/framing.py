@@ -25,6 +25,8 @@ MAX_TARGET = 16_384
 """Bytes of a request target; RFC 9112 section 3 asks for at least 8,000 octets of a request line."""
 MAX_HELD = 65_536
 """Bytes of pipelined requests kept while an earlier one is answered, beyond which reading pauses; one read may exceed it."""
+MAX_TURN = 16
+"""Requests that a connection has answered in one turn of the event loop; what it pipelined beyond them waits until the other connections had their turn."""
 LINGER_TIME = 2.0
 LINGER_BYTES = 8 * 1024 * 1024
 CHUNKED = -1
@@ -56,6 +58,7 @@ class Framing(HttpToolsProtocol):
         self._tail = b""  # the last bytes read, where a blank line may have begun
         self._held = b""
         self._held_at = 0
+        self._turn_over = False
         self._in_head = False
         self._chunked = False
         self._length = 0
@@ -71,6 +74,7 @@ class Framing(HttpToolsProtocol):
         self._deaf = False  # the answer to the last request is given; what still comes is discarded
         self._discarded = 0
         self._linger_until = 0.0
+        self._last_word = False  # the peer has ended its side
 
     def watch(self, at: float) -> None:
         """Something falls due at the loop's time `at`; who keeps the time overrides this."""
@@ -97,6 +101,8 @@ class Framing(HttpToolsProtocol):
         super().resume_writing()
         if self._held and not self.busy():
             self._release()
+        if self._last_word:
+            self.loop.call_soon(self._part)
 
     def pour(self, head: bytes, file: int, at: int, count: int, ended: Ended, keep: Any = None) -> None:
         """Send `head` and a span of a file past the transport, whose buffer must be empty; see Pour for `ended` and `keep`. One at a time."""
@@ -138,13 +144,27 @@ class Framing(HttpToolsProtocol):
         else:
             self._take(data, 0)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The peer says no more, yet may go on listening (RFC 1122 section 4.2.2.13): what it asked for is sent before the connection ends.
+
+        One that left altogether is found out by the next bytes sent to it. A request that is not whole never will be, and is nobody's to answer.
+        """
+        self._last_word = True
+        return not self._deaf and not self._left and self.busy()
+
+    def _part(self) -> None:
+        """Close after the peer's last word, once nothing is owed to it. Asked in a turn of its own: what was held is being taken in this one."""
+        if self._left or not self.busy():
+            self.transport.close()
+
     def busy(self) -> bool:
-        """Whether the next request has to wait: one is being answered, or the peer does not read what it was sent."""
+        """Whether the next request has to wait: one is being answered, the peer does not read what it was sent, or it is the turn of others."""
         cycle = self.cycle
-        return (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._pour is not None
+        return (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._pour is not None or self._turn_over
 
     def _take(self, data: bytes, start: int) -> None:
         size = len(data)
+        taken = 0
         tail, seam = self._tail, self._tail
         while start < size:
             left = self._left
@@ -171,9 +191,14 @@ class Framing(HttpToolsProtocol):
                     self.refuse(BadRequest("The chunked body has more framing than content"))
                     return
             start, seam = end, b""
-            if start < size and not self._left and self.busy():
-                self._hold(data, start)
-                return
+            if start < size and not self._left:
+                taken += 1
+                if taken == MAX_TURN and not self.busy():
+                    self._turn_over = True
+                    self.loop.call_soon(self._next_turn)
+                if self.busy():
+                    self._hold(data, start)
+                    return
         if self._head or self._left < 0:
             self._tail = (tail + data[-3:])[-3:]
             if self._head:
@@ -194,6 +219,11 @@ class Framing(HttpToolsProtocol):
             self._held, self._held_at = data, start
         if len(self._held) - self._held_at > MAX_HELD:
             self.flow.pause_reading()
+
+    def _next_turn(self) -> None:
+        self._turn_over = False
+        if not self.transport.is_closing():
+            self.answered()
 
     def _release(self) -> None:
         held, start, self._held = self._held, self._held_at, b""
@@ -372,6 +402,8 @@ class Framing(HttpToolsProtocol):
             self._release()
         else:
             self.flow.resume_reading()
+        if self._last_word:
+            self.loop.call_soon(self._part)
 
     def _linger(self) -> None:
         """Say that no more will come, but read on for a while: to close on unread bytes resets the connection and takes the answer with it (RFC 9112 section 9.6)."""

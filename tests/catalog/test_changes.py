@@ -252,7 +252,7 @@ async def test_a_database_of_the_first_revision_opens(
                 async with open_catalog(config, tmp_path, clock) as old:
                     await old.objects.intend(media.storage, media.storage_key)
                     stored = (await old.objects.commit(media, dedupe_key=None, quota=0, etag="e")).media
-            assert await migrate_module.migrate(config, tmp_path) == ["0002"]
+            assert await migrate_module.migrate(config, tmp_path) == ["0002", "0003"]
             async with open_catalog(config, tmp_path, clock) as catalog:
                 assert await catalog.media.card(media.id) == stored.card
                 assert await catalog.changes.position() == Position(0, 0)

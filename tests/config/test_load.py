@@ -6,6 +6,7 @@ import pytest
 
 from mediacdn.config import Config, EdgeRule, Loaded, Rule, load, masked
 from mediacdn.errors import ConfigError
+from mediacdn.model import Argument, Recipe, Step
 
 KEY = "c2l4dGVlbiBieXRlcyB0d2ljZSBtYWtlIHRoaXJ0eXR3byE="
 
@@ -138,6 +139,36 @@ def test_the_tables_of_the_edges_drivers_are_kept_for_them(tmp_path: Path) -> No
     assert "edge.drivers" not in loaded.sources
     assert masked(loaded.config)["edge"]["wire"] == {"url": "********", "tls": "true"}
     assert "secret" not in repr(loaded.config)
+
+
+def test_recipes_are_read_as_they_are_and_the_tables_of_actions_are_kept_for_them(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        [recipes.image]
+        max_pixels = 5
+        [[recipes.define]]
+        code = "poster"
+        version = 2
+        arguments = [{name = "w", type = "integer", default = 640, allowed = [320, 640]}, {name = "strength", type = "number", max = 1}]
+        steps = [{name = "scale", action = "image", spec = {w = "${w}", fit = "cover"}, relationship = "poster"}]
+        """,
+    )
+    loaded = load(file, {"MEDIACDN_RECIPES__PDF__DPI": "72", "MEDIACDN_VARIANTS__PRESETS__AVATAR__W": "64"})
+    strength = Argument(name="strength", type="number", max=1.0)
+    assert loaded.config.recipes.define == (
+        Recipe(
+            code="poster",
+            version=2,
+            arguments=(Argument(name="w", type="integer", default=640, allowed=(320, 640)), strength),
+            steps=(Step(name="scale", action="image", spec={"w": "${w}", "fit": "cover"}, relationship="poster"),),
+        ),
+    )
+    assert loaded.config.recipes.drivers == {"image": {"max_pixels": 5}, "pdf": {"dpi": "72"}}
+    assert loaded.sources["recipes.image.max_pixels"] == str(file)
+    assert "recipes.drivers" not in loaded.sources
+    assert loaded.config.variants.presets == {"avatar": {"w": "64"}}
+    assert masked(loaded.config)["recipes"]["define"][0]["steps"][0]["spec"] == {"w": "${w}", "fit": "cover"}
 
 
 FOREIGN = {

@@ -231,7 +231,9 @@ async def bench(
             yield shelf
             return
         on = (metrics.evicted("disk"), metrics.corrupt)
-        async with open_disk(folder / "slices", 1 << 30, "least-recently-stored", lambda: "nonce", on_evict=on[0], on_corrupt=on[1]) as opened:
+        async with open_disk(
+            folder / "slices", 1 << 30, "least-recently-stored", lambda: "nonce", on_evict=on[0], on_corrupt=on[1]
+        ) as opened:
             yield opened
 
     async with disk() as shared:

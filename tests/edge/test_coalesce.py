@@ -69,6 +69,17 @@ async def test_a_range_opens_when_its_own_first_byte_is_there() -> None:
         await reading.aclose()
 
 
+async def test_who_waited_for_a_copy_is_told_no_more_than_its_ttl() -> None:
+    async with bench(policy=Fixed("memory", ttl=60)) as given:
+        of = given.far.given(content(100))
+        gate = given.far.gate = asyncio.Semaphore(0)
+        asked = [asyncio.create_task(given.read(of)) for _ in range(3)]
+        await settle()
+        given.now += 5
+        gate.release()
+        assert [note.ttl for _, note in await asyncio.gather(*asked)] == [60] * 3
+
+
 async def test_a_slow_reader_delays_nobody() -> None:
     body = content(4 * SLICE)
     async with bench() as given:

@@ -102,6 +102,16 @@ async def until_kept(tier: DiskTier, name: Key, kept: Entry, seconds: float = 8.
             await asyncio.sleep(0.02)
 
 
+async def test_counting_tells_slices_of_one_generation_and_harms_nothing(folder: Path, heard: Heard) -> None:
+    async with opened(folder, heard) as tier:
+        for generation, number in [(1, 0), (1, 1), (1, 10), (2, 0), (11, 0)]:
+            assert await tier.put(key("a", generation)._replace(number=number), entry())
+        assert [await tier.count(key("a", generation)) for generation in (1, 2, 3, 11)] == [3, 1, 0, 1]
+        assert await tier.count(key("b")) == 0
+        assert tier.entries == 5
+        assert await tier.get(key("a")) == entry()
+
+
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 10_240, 4 * MIB])
 @pytest.mark.parametrize("pinned", [False, True])
 async def test_an_entry_comes_back_as_it_was_put(folder: Path, heard: Heard, size: int, pinned: bool) -> None:
@@ -451,6 +461,7 @@ RUIN: dict[str, Callable[[Path], object]] = {
     "folder moved away": lambda folder: folder.rename(folder.parent / "elsewhere"),
     "state removed": lambda folder: (folder / "state").unlink(),
     "state overwritten": lambda folder: (folder / "state").write_bytes(b"\xff\xfe\n\n\n"),
+    "state a pipe nobody writes": lambda folder: ((folder / "state").unlink(), os.mkfifo(folder / "state")),
     "state points out of the folder": lambda folder: (folder / "state").write_text("n\n../../etc"),
     "lock removed": lambda folder: (folder / "lock").unlink(),
     "all files emptied": lambda folder: [os.truncate(path, 0) for path in folder.rglob("*") if path.is_file()],
@@ -474,6 +485,19 @@ async def test_a_ruined_folder_is_misses_and_then_used_again(folder: Path, heard
                 await asyncio.sleep(0.02)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         await until(lambda: len(shelves(folder)) == 1)
+
+
+@pytest.mark.parametrize("name", ["state", "cache.db", "cache.db-journal"])
+async def test_a_pipe_in_the_folder_delays_no_start(folder: Path, heard: Heard, name: str) -> None:
+    async with opened(folder, heard) as tier:
+        await tier.put(key(1), entry())
+    path = (folder if name == "state" else shelf(folder)) / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    begun = time.monotonic()
+    async with opened(folder, heard) as tier:
+        await until_kept(tier, key(2), entry())
+    assert time.monotonic() - begun < 5
 
 
 LOCKER = """

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from mediacdn.app import open_drivers
 from mediacdn.catalog.migrate import migrate
 from mediacdn.config import Edge, EdgeRule, load
+from mediacdn.edge.guarded import FAILED, Guarded
 from mediacdn.edge.policy import KEPT, Passed, Rules
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import CachePolicy
@@ -252,6 +254,48 @@ async def opened(folder: Path, toml: str, plugins: Plugins) -> AsyncIterator[Cac
         yield drivers.policy
 
 
+class Says:
+    """A policy that says what it is told to say, or raises it."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def judge(self, card: Card, variant: str, hits: int) -> Admission:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        RuntimeError("broken"),
+        None,
+        ("rule", BOTH, 1.0, 1.0),
+        Admission("", BOTH, 1, 1),
+        Admission(None, (), 1, 1),  # type: ignore[arg-type]
+        Admission("rule", ("moon",), 1, 1),
+        Admission("rule", ["memory"], 1, 1),  # type: ignore[arg-type]
+        Admission("rule", "memory", 1, 1),  # type: ignore[arg-type]
+        Admission("rule", ([],), 1, 1),  # type: ignore[arg-type]
+        Admission("rule", BOTH, -1, 1),
+        Admission("rule", BOTH, 1, float("nan")),
+        Admission("rule", BOTH, float("inf"), 1),
+        Admission("rule", BOTH, "1", 1),  # type: ignore[arg-type]
+    ],
+)
+def test_a_policy_that_fails_keeps_nothing_and_harms_nobody(said: object) -> None:
+    policy = Says(said)
+    guarded = Guarded(policy, "says")
+    with capture_logs() as logged:
+        assert [guarded.judge(card(), "", hits) for hits in (1, 2)] == [FAILED, FAILED]
+        policy.said = Admission("well", BOTH, 0, 1e12, True)
+        assert guarded.judge(card(), "", 3) is policy.said
+        policy.said = said
+        assert guarded.judge(card(), "", 4) is FAILED
+    assert [each["policy"] for each in logged] == ["says", "says"], "once each time that it begins to fail"
+
+
 FAVOURITES = '[edge]\npolicy = "favourites"\n[edge.favourites]\nowner = "ann"\n'
 
 
@@ -271,8 +315,8 @@ class TestTheGuidesPolicy(CachePolicyConformance):
     [
         (FAVOURITES + "ttI = 7\n", "edge.favourites.ttI"),
         ('[edge]\npolicy = "favourites"\n', "edge.favourites.owner is missing"),
-        ('[edge]\npolicy = "favorites"\n', "did you mean 'favourites'"),
-        ('[edge]\nbus = "favourites"\n', "no loaded plugin brings the bus driver 'favourites'"),
+        ('[edge]\npolicy = "favorites"\n', "edge.policy: .*did you mean 'favourites'"),
+        ('[edge]\nbus = "favourites"\n', "edge.bus: no loaded plugin brings the bus driver 'favourites'"),
     ],
 )
 async def test_a_policy_that_cannot_open_refuses_the_start(tmp_path: Path, guided: Plugins, toml: str, refusal: str) -> None:

@@ -116,6 +116,11 @@ def folder_instead(path: Path) -> None:
     path.mkdir()
 
 
+def pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 SPOILED: dict[str, Callable[[Path], None]] = {
     "missing": Path.unlink,
     "empty": damaged(bytearray.clear),
@@ -132,6 +137,7 @@ SPOILED: dict[str, Callable[[Path], None]] = {
     "marked dead": damaged(flip(DEAD * 8)),
     "symbolic link": link_elsewhere,
     "folder": folder_instead,
+    "pipe": pipe_instead,
 }
 
 

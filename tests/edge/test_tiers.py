@@ -15,7 +15,7 @@ from mediacdn.edge.entries import Key
 from mediacdn.edge.slices import Cut, cuts, extent
 from mediacdn.edge.tiers import LONGEST_PEEK, MOST_SLICES, Note
 from mediacdn.errors import ObjectCorrupt, StorageUnavailable
-from mediacdn.model import ByteRange
+from mediacdn.model import ByteRange, ObjectInfo
 from tests.edge.given import SLICE, Far, FarLocal, Fixed, Shelf, bench, content, origin, slices_read
 
 pytestmark = pytest.mark.anyio
@@ -378,6 +378,45 @@ async def test_an_origin_that_is_down_for_an_hour() -> None:
         assert 118 <= len(on.far.heads) <= 124
         on.far.down = False
         on.now += 31
+        assert (await on.read(of))[1].detail == "stale"
+        await on.quiet()
+        assert (await on.read(of))[1].ttl == 60
+
+
+async def test_an_origin_that_hangs_keeps_no_place_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediacdn.edge.slices.PATIENCE", 0.5)
+    async with bench(fills=1) as on:
+        of, other = on.far.given(content(50_000)), on.far.given(content(10), "b")
+        on.far.gate = asyncio.Semaphore(0)
+        reads = await asyncio.gather(on.read(of), on.read(other), return_exceptions=True)
+        assert [type(each) for each in reads] == [StorageUnavailable, StorageUnavailable]
+        assert on.edge.stats().in_flight == 0
+        slow = asyncio.create_task(on.read(of))
+        for _ in range(4):  # longer than its patience in all, but never without a word for so long
+            await asyncio.sleep(0.15)
+            on.far.gate.release()
+        assert (await slow)[0] == [content(50_000)]
+
+
+async def test_a_renewal_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediacdn.edge.renewals.PATIENCE", 0.05)
+
+    class Hanging(Far):
+        hangs = True
+
+        async def head(self, key: str) -> ObjectInfo:
+            if self.hangs:
+                await asyncio.Event().wait()
+            return await super().head(key)
+
+    async with bench(far=(far := Hanging())) as on:
+        of = far.given(content(10))
+        await on.read(of)
+        on.now += 61
+        assert (await on.read(of))[1].detail == "stale"
+        await on.quiet()
+        far.hangs = False
+        on.now += 2
         assert (await on.read(of))[1].detail == "stale"
         await on.quiet()
         assert (await on.read(of))[1].ttl == 60

@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.services.samples import html, png, svg, text
-from tests.services.served import Served
+from tests.services.samples import binary, html, png, svg, text
+from tests.services.served import Served, served
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -203,3 +204,19 @@ def test_a_large_media_arrives_whole(server: Served) -> None:
     assert server.client.get(f"/v1/media/{record['id']}").content == body
     part = server.client.get(f"/v1/media/{record['id']}", headers={"Range": f"bytes=1000000-{len(body) - 7}"})
     assert part.content == body[1000000 : len(body) - 6]
+
+
+def test_ranges_that_would_read_far_more_than_they_send_give_the_whole(tmp_path: Path) -> None:
+    body = binary(40 * 65_536)
+    with served(tmp_path, "[edge]\nslice_size = 65536\n") as own:
+        path = f"/v1/media/{own.upload(body, public='true')['id']}"
+
+        def asked(starts: range, length: int) -> int:
+            ranges = ",".join(f"{start}-{start + length - 1}" for start in starts)
+            return own.client.get(path, headers={"Range": f"bytes={ranges}"}).status_code
+
+        assert asked(range(0, 40 * 65_536, 65_536), 1) == 200
+        assert asked(range(0, 17 * 65_536, 65_536), 10) == 200
+        assert asked(range(0, 16 * 65_536, 65_536), 1) == 206
+        assert asked(range(0, 65_536, 1000), 1) == 206, "one slice"
+        assert asked(range(0, 40 * 65_536, 65_536), 50_000) == 206, "most of what is read is sent"

@@ -1,6 +1,7 @@
 """Where one request ends and the next begins: what is refused, what is dropped, and answers that do not depend on how the bytes arrive."""
 
 import json
+import socket
 import time
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_pipelined_requests_split_at_every_byte_give_the_same_answers(start: Any
 
 def test_pipelined_requests_byte_by_byte(start: Any) -> None:
     client = start().connect()
-    for at in range(len(MIXED)):
+    for at in range(MIXED.index(b"GET /never")):  # what comes byte by byte after a last request may meet a closed connection
         client.send(MIXED[at : at + 1])
         if at % 3 == 0:
             time.sleep(0.0005)
@@ -183,6 +184,25 @@ def test_pipelining_to_a_slow_application_is_bounded(start: Any) -> None:
     client.settimeout(10)
     assert client.answer()[2] == b"GET /wait"
     assert client.answer()[2] == b"GET /smuggled"
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("path", [b"/wait", b"/big/3000000"])
+def test_a_client_that_says_no_more_is_answered(start: Any, loop: str, path: bytes) -> None:
+    """RFC 1122 section 4.2.2.13: its end is the end of its requests, not of its interest."""
+    client = start(loop=loop).connect(receive_buffer=4096)
+    client.sendall(b"GET %b HTTP/1.1\r\nHost: t\r\n\r\n" % path + NEXT)
+    client.shutdown(socket.SHUT_WR)
+    assert len(client.answer()[2]) == (9 if path == b"/wait" else 3_000_000)
+    assert client.answer()[2] == b"GET /smuggled"
+    assert client.ended_after() < 1
+
+
+def test_a_body_that_its_client_broke_off_is_answered_by_nobody(start: Any) -> None:
+    client = start().connect()
+    client.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
+    client.shutdown(socket.SHUT_WR)
+    assert client.everything() == b""
 
 
 def test_the_authority_of_an_absolute_target_stands_in_for_host(start: Any) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from mediacdn.config import Server
 from mediacdn.server.deadlines import deadline_protocol
+from mediacdn.server.framing import MAX_TURN
 from mediacdn.server.lane import HOT, Lane
 from mediacdn.server.run import serve
 
@@ -239,6 +241,28 @@ def test_answers_keep_their_order(place: Any, cut: int) -> None:
             assert by == b"lane" or path == b"/file"
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_flood_of_requests_takes_turns(place: Any, ended: bool) -> None:
+    """However much one connection pipelines, the event loop comes to the others in between, and it is answered to its end."""
+    running, number = place(), 2000
+    turns: list[int] = []
+
+    def turn() -> None:
+        turns.append(len(running.asked))
+        if turns[-1] < number:
+            running._loop.call_soon(turn)
+
+    client = running.connect()
+    client.sendall(GET % b"/hot")
+    heard(client, 1)
+    running._loop.call_soon_threadsafe(turn)
+    client.sendall(GET % b"/hot/1" * (number - 1))
+    if ended:
+        client.shutdown(socket.SHUT_WR)
+    assert heard(client, number - 1) == [(b"lane", running.content[:1])] * (number - 1)
+    assert max(after - before for before, after in pairwise(turns)) <= 2 * MAX_TURN
+
+
 def test_a_large_answer_is_not_joined_but_whole(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: list[list[int]] = []
     push_all = Lane.push_all
@@ -374,6 +398,21 @@ def test_a_reader_who_leaves_a_file_is_noticed(place: Any) -> None:
         time.sleep(0.01)
     assert running.sent == [0]
     assert running.asked == [("GET", b"/file")]
+
+
+@pytest.mark.parametrize(
+    "unfinished", [b"", b"GET /hot HTTP/1.1\r\nHo", b"POST /wait HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nhalf"]
+)
+def test_a_reader_who_says_no_more_gets_what_was_asked_for(place: Any, unfinished: bytes) -> None:
+    """RFC 1122 section 4.2.2.13: a connection closed in one direction. What was not asked for whole is not waited for."""
+    running = place(header_timeout=60)
+    client = running.connect(slow=True)
+    client.sendall(GET % b"/file" + GET % b"/wait" + GET % b"/hot/500000" + GET % b"/file" + GET % b"/hot" * 40 + unfinished)
+    client.shutdown(socket.SHUT_WR)
+    answers = [running.content, b"GET /wait", running.content[:500_000], running.content, *[running.content[:20]] * 40]
+    assert [body for _, body in heard(client, 44)] == answers
+    assert client.recv(1) == b""
+    assert running.sent == [SIZE, 500_000, SIZE, *[20] * 40]
 
 
 def test_without_what_is_handed_in_every_request_is_the_applications(place: Any) -> None:

@@ -1,0 +1,382 @@
+"""Jobs: the table that is the truth of them. Every transition is one transaction, told by compare-and-set on state and fence; required jobs move their media's status in it.
+
+Who runs a job holds its fence: the number moves with every lease, cancellation and retry, and what a former holder still writes meets no row.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.changes import append
+from mediacdn.catalog.tables import Micros, jobs, media
+from mediacdn.catalog.transactions import Transactions
+from mediacdn.errors import Conflict, NotFound
+from mediacdn.interfaces import Clock
+from mediacdn.model import Change, Job, JobState, NewJob, State, Status, StepRun
+
+FIELDS = Job.__struct_fields__
+COLUMNS = [jobs.c[name] for name in FIELDS]
+OVER = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+LOST = "worker_lost"
+
+
+class Held(NamedTuple):
+    """A lease: the job, and the fence under which its holder writes."""
+
+    id: str
+    fence: int
+
+
+class Lane(Struct, frozen=True):
+    """What waits in a lane, and how long the job that is due longest has waited, in seconds."""
+
+    waiting: int
+    running: int
+    oldest: float
+
+
+def job_of(row: Row[Any]) -> Job:
+    """Read a row of COLUMNS."""
+    values = dict(zip(FIELDS, row, strict=True))
+    values["state"] = JobState(values["state"])
+    values["steps"] = msgspec.convert(values["steps"], list[StepRun])
+    return Job(**values)
+
+
+def _row(new: NewJob, now: datetime) -> dict[str, Any]:
+    own = {name: getattr(new, name) for name in NewJob.__struct_fields__}
+    fresh = {"state": JobState.PENDING.value, "attempts": 0, "run_at": now, "fence": 0, "revision": 1, "progress": 0.0, "steps": []}
+    return {**own, **fresh, "created_at": now}
+
+
+async def plan(connection: AsyncConnection, new: Sequence[NewJob], now: datetime) -> None:
+    """Record the jobs of a media that is being recorded in the same transaction."""
+    if new:
+        await connection.execute(insert(jobs), [_row(each, now) for each in new])
+
+
+async def holds(connection: AsyncConnection, held: Held) -> bool:
+    """Whether the lease still stands; it does until the end of this transaction."""
+    mine = select(jobs.c.id).where(_mine(held)).with_for_update()
+    return (await connection.execute(mine)).first() is not None
+
+
+def _mine(held: Held) -> ColumnElement[bool]:
+    return and_(jobs.c.id == held.id, jobs.c.fence == held.fence, jobs.c.state == JobState.PROCESSING.value)
+
+
+_SEEN = {"revision": jobs.c.revision + 1}
+_TAKEN = {"fence": jobs.c.fence + 1, "lease_until": None, **_SEEN}
+_AGAIN = {
+    "state": JobState.PENDING.value,
+    "attempts": 0,
+    "ended_at": None,
+    "error_code": None,
+    "error_message": None,
+    "progress": 0.0,
+    **_TAKEN,
+}
+
+
+class JobRows:
+    """Jobs by id. What moves a media's status gives the changes that say so, already committed."""
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    async def get(self, id: str) -> Job | None:
+        """Read a job."""
+        return await self._one(jobs.c.id == id)
+
+    async def by_fingerprint(self, fingerprint: str) -> Job | None:
+        """Read the one job of a fingerprint."""
+        return await self._one(jobs.c.fingerprint == fingerprint)
+
+    async def ask(self, new: NewJob, *, again: bool = False) -> tuple[Job, bool, list[Change]]:
+        """Record a job, or find the one of the same fingerprint; True when it is to be run because of this.
+
+        One that failed or was cancelled starts again, and so does a completed one with `again`: what it had made is not there any more.
+        """
+        assert new.fingerprint is not None
+
+        async def work(connection: AsyncConnection) -> tuple[Job, bool, list[Change]]:
+            now = self._clock.now()
+            row = self._transactions.insert(jobs).values(_row(new, now)).on_conflict_do_nothing(index_elements=["fingerprint"])
+            created = (await connection.execute(row.returning(*COLUMNS))).one_or_none()
+            if created is not None:
+                return job_of(created), True, []
+            over = (JobState.FAILED.value, JobState.CANCELLED.value, *((JobState.COMPLETED.value,) if again else ()))
+            same = jobs.c.fingerprint == new.fingerprint
+            restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now)
+            if restarted is not None:
+                return restarted, True, await self._judge(connection, [restarted], now)
+            return job_of((await connection.execute(select(*COLUMNS).where(same))).one()), False, []
+
+        return await self._transactions.write(work)
+
+    async def retry(self, id: str) -> tuple[Job, list[Change]]:
+        """Start a failed or cancelled job again. Raises: NotFound; Conflict, when it is neither."""
+
+        async def work(connection: AsyncConnection) -> tuple[Job, list[Change]]:
+            now = self._clock.now()
+            over = jobs.c.state.in_((JobState.FAILED.value, JobState.CANCELLED.value))
+            restarted = await self._restart(connection, and_(jobs.c.id == id, over), now)
+            if restarted is None:
+                raise await self._refusal(connection, id, "Only a failed or cancelled job can be started again")
+            return restarted, await self._judge(connection, [restarted], now)
+
+        return await self._transactions.write(work)
+
+    async def cancel(self, id: str) -> tuple[Job, list[Change]]:
+        """Cancel what waits or runs; who runs it finds out by its next heartbeat. One that was cancelled stays so. Raises: NotFound; Conflict, when it has ended."""
+
+        async def work(connection: AsyncConnection) -> tuple[Job, list[Change]]:
+            now = self._clock.now()
+            going = jobs.c.state.in_((JobState.PENDING.value, JobState.PROCESSING.value))
+            values = {"state": JobState.CANCELLED.value, "ended_at": now, **_TAKEN}
+            row = (await connection.execute(update(jobs).where(jobs.c.id == id, going).values(values).returning(*COLUMNS))).one_or_none()
+            if row is not None:
+                return job_of(row), await self._judge(connection, [job_of(row)], now)
+            job = (await connection.execute(select(*COLUMNS).where(jobs.c.id == id))).one_or_none()
+            if job is None or job_of(job).state is not JobState.CANCELLED:
+                raise await self._refusal(connection, id, "The job has already ended")
+            return job_of(job), []
+
+        return await self._transactions.write(work)
+
+    async def of_media(self, media_id: str, limit: int = 100) -> list[Job]:
+        """List a media's jobs, newest first."""
+        return await self._many(jobs.c.media_id == media_id, limit)
+
+    async def page(
+        self, *, limit: int, after: str | None = None, state: JobState | None = None, lane: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        """List jobs, newest first, of ids below `after`; with the cursor of the next page, None at the end."""
+        where = [
+            *([jobs.c.id < after] if after else []),
+            *([jobs.c.state == state.value] if state else []),
+            *([jobs.c.lane == lane] if lane else []),
+        ]
+        found = await self._many(and_(True, *where), limit + 1)
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+    # What runs them.
+
+    async def due(self, lane: str, limit: int, without: Collection[str] = ()) -> list[str]:
+        """Name up to `limit` jobs of a lane that may run now: the highest priority first, then who has waited longest."""
+        statement = (
+            select(jobs.c.id)
+            .where(jobs.c.state == JobState.PENDING.value, jobs.c.lane == lane, jobs.c.run_at <= self._clock.now())
+            .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
+            .limit(limit)
+        )
+        if without:
+            statement = statement.where(jobs.c.id.not_in(without))
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(statement))
+
+        return await self._transactions.read(work)
+
+    async def lease(self, id: str, seconds: float) -> tuple[Job | None, list[Change]]:
+        """Take a job that is due: it is the caller's until `seconds` after its last heartbeat. None when somebody else has it, or it is not due."""
+
+        async def work(connection: AsyncConnection) -> tuple[Job | None, list[Change]]:
+            now = self._clock.now()
+            values = {
+                **_TAKEN,
+                "state": JobState.PROCESSING.value,
+                "attempts": jobs.c.attempts + 1,
+                "lease_until": now + timedelta(seconds=seconds),
+                "started_at": func.coalesce(jobs.c.started_at, literal(now, Micros())),
+                "error_code": None,
+                "error_message": None,
+            }
+            free = and_(jobs.c.id == id, jobs.c.state == JobState.PENDING.value, jobs.c.run_at <= now)
+            row = (await connection.execute(update(jobs).where(free).values(values).returning(*COLUMNS))).one_or_none()
+            if row is None:
+                return None, []
+            return job_of(row), await self._judge(connection, [job_of(row)], now)
+
+        return await self._transactions.write(work)
+
+    async def beat(self, held: Mapping[Held, float], seconds: float) -> set[Held]:
+        """Prolong leases and note the progress of each (0 to 1); those left out of the answer are not the caller's any more."""
+        if not held:
+            return set()
+
+        async def work(connection: AsyncConnection) -> set[Held]:
+            until = self._clock.now() + timedelta(seconds=seconds)
+            alive = and_(tuple_(jobs.c.id, jobs.c.fence).in_([tuple(each) for each in held]), jobs.c.state == JobState.PROCESSING.value)
+            found = await connection.execute(
+                update(jobs).where(alive).values(lease_until=until).returning(jobs.c.id, jobs.c.fence, jobs.c.progress)
+            )
+            kept = set()
+            for own, fence, progress in found:
+                kept.add(each := Held(own, fence))
+                if held[each] > progress:
+                    await connection.execute(update(jobs).where(_mine(each)).values(progress=held[each], **_SEEN))
+            return kept
+
+        return await self._transactions.write(work)
+
+    async def note(self, held: Held, steps: Sequence[StepRun], progress: float) -> bool:
+        """Write the timeline. False when the lease is lost."""
+        values = {"steps": msgspec.to_builtins(steps), "progress": progress, **_SEEN}
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(update(jobs).where(_mine(held)).values(values))).rowcount == 1
+
+        return await self._transactions.write(work)
+
+    async def complete(self, held: Held, steps: Sequence[StepRun]) -> tuple[bool, list[Change]]:
+        """End it well. False when the lease is lost."""
+        values = {"state": JobState.COMPLETED.value, "progress": 1.0, "steps": msgspec.to_builtins(steps), "ended_at": self._clock.now()}
+        return await self._end(held, values)
+
+    async def fail(
+        self, held: Held, steps: Sequence[StepRun], *, code: str, message: str, again_in: float | None
+    ) -> tuple[bool, list[Change]]:
+        """End an attempt: the next one is due in `again_in` seconds, or never. False when the lease is lost."""
+        now = self._clock.now()
+        values: dict[str, Any] = {"steps": msgspec.to_builtins(steps), "error_code": code, "error_message": message}
+        if again_in is None:
+            values.update(state=JobState.FAILED.value, ended_at=now)
+        else:
+            values.update(state=JobState.PENDING.value, run_at=now + timedelta(seconds=again_in))
+        return await self._end(held, values)
+
+    async def release(self, held: Held) -> None:
+        """Give a job back as if it had not been taken: the worker ends before it could."""
+        values = {**_TAKEN, "state": JobState.PENDING.value, "attempts": jobs.c.attempts - 1, "run_at": self._clock.now()}
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(update(jobs).where(_mine(held)).values(values))
+
+        await self._transactions.write(work)
+
+    async def reclaim(self, again_in: float) -> tuple[int, list[Change]]:
+        """Take back jobs whose lease has run out: who held them is gone. They are due again in `again_in` seconds, those out of attempts have failed."""
+
+        async def work(connection: AsyncConnection) -> tuple[int, list[Change]]:
+            now = self._clock.now()
+            dead = and_(jobs.c.state == JobState.PROCESSING.value, jobs.c.lease_until < now)
+            spent = {
+                "state": JobState.FAILED.value,
+                "ended_at": now,
+                "error_code": LOST,
+                "error_message": "The worker died of it each time",
+            }
+            again = {
+                "state": JobState.PENDING.value,
+                "run_at": now + timedelta(seconds=again_in),
+                "error_code": LOST,
+                "error_message": "The worker died",
+            }
+            taken: list[Job] = []
+            for which, values in ((jobs.c.attempts >= jobs.c.max_attempts, spent), (jobs.c.attempts < jobs.c.max_attempts, again)):
+                rows = await connection.execute(update(jobs).where(dead, which).values({**_TAKEN, **values}).returning(*COLUMNS))
+                taken += [job_of(row) for row in rows]
+            return len(taken), await self._judge(connection, taken, now)
+
+        return await self._transactions.write(work)
+
+    async def prune(self, completed: timedelta, failed: timedelta, limit: int = 1000) -> int:
+        """Remove up to `limit` jobs that ended so long ago; tell how many."""
+        now = self._clock.now()
+        old = or_(
+            and_(jobs.c.state.in_((JobState.COMPLETED.value, JobState.CANCELLED.value)), jobs.c.ended_at < now - completed),
+            and_(jobs.c.state == JobState.FAILED.value, jobs.c.ended_at < now - failed),
+        )
+        some = select(jobs.c.id).where(old).limit(limit)
+
+        async def work(connection: AsyncConnection) -> int:
+            return (await connection.execute(delete(jobs).where(jobs.c.id.in_(some)))).rowcount
+
+        return await self._transactions.write(work)
+
+    async def lanes(self) -> dict[str, Lane]:
+        """Tell of each lane with something in it."""
+        now = self._clock.now()
+        waiting = (
+            select(jobs.c.lane, func.count(), func.min(jobs.c.run_at)).where(jobs.c.state == JobState.PENDING.value).group_by(jobs.c.lane)
+        )
+        running = select(jobs.c.lane, func.count()).where(jobs.c.state == JobState.PROCESSING.value).group_by(jobs.c.lane)
+
+        async def work(connection: AsyncConnection) -> dict[str, Lane]:
+            busy: dict[str, int] = {row[0]: row[1] for row in await connection.execute(running)}
+            found = {lane: Lane(0, count, 0.0) for lane, count in busy.items()}
+            for lane, count, first in await connection.execute(waiting):
+                found[lane] = Lane(count, busy.get(lane, 0), max(0.0, (now - first).total_seconds()))
+            return found
+
+        return await self._transactions.read(work)
+
+    async def _end(self, held: Held, values: dict[str, Any]) -> tuple[bool, list[Change]]:
+        async def work(connection: AsyncConnection) -> tuple[bool, list[Change]]:
+            statement = update(jobs).where(_mine(held)).values({**_TAKEN, **values}).returning(*COLUMNS)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                return False, []
+            return True, await self._judge(connection, [job_of(row)], self._clock.now())
+
+        return await self._transactions.write(work)
+
+    async def _restart(self, connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> Job | None:
+        statement = update(jobs).where(which).values({**_AGAIN, "run_at": now}).returning(*COLUMNS)
+        row = (await connection.execute(statement)).one_or_none()
+        return None if row is None else job_of(row)
+
+    async def _judge(self, connection: AsyncConnection, moved: Sequence[Job], now: datetime) -> list[Change]:
+        """Bring the status of media whose required jobs moved to what these jobs now say."""
+        touched = []
+        for media_id in sorted({job.media_id for job in moved if job.required and job.media_id is not None}):
+            rows = await connection.execute(
+                select(jobs.c.state, jobs.c.started_at, jobs.c.error_message).where(jobs.c.media_id == media_id, jobs.c.required)
+            )
+            status, message = _status([(JobState(state), begun is not None, error) for state, begun, error in rows])
+            here = and_(media.c.id == media_id, media.c.state != State.DELETED.value, media.c.status != status.value)
+            values = {"status": status.value, "error_message": message, "updated_at": now, "version": media.c.version + 1}
+            if (await connection.execute(update(media).where(here).values(values))).rowcount:
+                touched.append(media_id)
+        return await append(connection, touched, now)
+
+    async def _refusal(self, connection: AsyncConnection, id: str, why: str) -> Conflict | NotFound:
+        there = (await connection.execute(select(jobs.c.id).where(jobs.c.id == id))).first()
+        return NotFound("There is no such job") if there is None else Conflict(why)
+
+    async def _one(self, which: ColumnElement[bool]) -> Job | None:
+        async def work(connection: AsyncConnection) -> Job | None:
+            row = (await connection.execute(select(*COLUMNS).where(which))).one_or_none()
+            return None if row is None else job_of(row)
+
+        return await self._transactions.read(work)
+
+    async def _many(self, which: ColumnElement[bool], limit: int) -> list[Job]:
+        async def work(connection: AsyncConnection) -> list[Job]:
+            rows = await connection.execute(select(*COLUMNS).where(which).order_by(jobs.c.id.desc()).limit(limit))
+            return [job_of(row) for row in rows]
+
+        return await self._transactions.read(work)
+
+
+def _status(required: Sequence[tuple[JobState, bool, str | None]]) -> tuple[Status, str | None]:
+    """What a media's required jobs make of its status."""
+    states = [state for state, _, _ in required]
+    for state in (JobState.FAILED, JobState.CANCELLED):
+        if state in states:
+            message = next((error for each, _, error in required if each is state and error), None)
+            return Status.FAILED, message or f"A required job has ended as {state.value}"
+    if all(state is JobState.COMPLETED for state in states):
+        return Status.READY, None
+    begun = any(begun for _, begun, _ in required)
+    return (Status.PROCESSING if begun else Status.UPLOADED), None
+
+
+__all__ = ["Held", "JobRows", "Lane", "holds", "job_of", "plan"]

@@ -1,0 +1,154 @@
+"""Running jobs: lease, heartbeat, outcome. Whoever loses the lease stops; whatever it still writes meets the fence."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from random import Random
+
+import structlog
+
+from mediacdn.catalog.jobs import Held, JobRows
+from mediacdn.config import Jobs
+from mediacdn.errors import MediaError
+from mediacdn.jobs.backoff import hopeless, pause
+from mediacdn.model import Change, Job, StepRun
+
+log = structlog.get_logger("mediacdn.jobs")
+
+
+class LeaseLost(Exception):
+    """The job is somebody else's by now, or was cancelled."""
+
+
+class Running:
+    """A job in the hands of this process."""
+
+    def __init__(self, job: Job, rows: JobRows) -> None:
+        self.job = job
+        self.held = Held(job.id, job.fence)
+        self.steps = list(job.steps)
+        self.share = 0.0
+        self.lost = False
+        self._rows = rows
+
+    async def note(self, steps: Sequence[StepRun]) -> None:
+        """Write the timeline down before going on. Raises: LeaseLost, CatalogUnavailable."""
+        self.steps = list(steps)
+        if not await self._rows.note(self.held, self.steps, self.share):
+            raise LeaseLost
+
+    def progress(self, share: float) -> None:
+        """How much is done, from 0 to 1; told with the next heartbeat."""
+        self.share = max(self.share, min(share, 1.0))
+
+
+Work = Callable[[Running], Awaitable[None]]
+"""Does a job of one kind, idempotently: it may have been done before, in part or whole."""
+
+
+class Runner:
+    """Runs jobs by id, each kind by its `Work`. `told` hears of changes that transitions made."""
+
+    def __init__(
+        self,
+        rows: JobRows,
+        kinds: Mapping[str, Work],
+        told: Callable[[Sequence[Change]], Awaitable[None]],
+        settings: Jobs,
+    ) -> None:
+        self._rows = rows
+        self._kinds = kinds
+        self._told = told
+        self._settings = settings
+        self._random = Random()  # noqa: S311 - it spreads load, it keeps no secret
+        self._running: dict[Running, asyncio.Task[None]] = {}
+        self._ending = False
+
+    async def run(self, id: str) -> None:
+        """Run a job, if it can be had. Raises nothing but CatalogUnavailable: its fate stands in its row."""
+        if self._ending:
+            return
+        job, changes = await self._rows.lease(id, self._settings.lease)
+        await self._told(changes)
+        if job is None:
+            return
+        running = Running(job, self._rows)
+        task = asyncio.ensure_future(self._attempt(running))
+        self._running[running] = task
+        try:
+            await asyncio.wait({task})
+        finally:
+            del self._running[running]
+        if not task.cancelled():
+            task.result()
+
+    async def beat(self) -> None:
+        """Prolong every lease, three times in its length; a job whose lease is lost is stopped."""
+        while True:
+            await asyncio.sleep(self._settings.lease / 3)
+            held = {running.held: running for running in self._running}
+            with suppress(MediaError):  # the next beat comes in time, or the lease runs out and the fence holds
+                kept = await self._rows.beat({each: running.share for each, running in held.items()}, self._settings.lease)
+                for each in held.keys() - kept:
+                    self._stop(held[each])
+
+    async def end(self, grace: float) -> None:
+        """Let what runs come to its end for `grace` seconds, then stop it and give it back."""
+        self._ending = True
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=grace)
+        for task in list(self._running.values()):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running.values()), timeout=5)
+
+    async def _attempt(self, running: Running) -> None:
+        job = running.job
+        try:
+            work = self._kinds.get(job.kind)
+            if work is None:
+                raise RuntimeError(f"no plugin of this worker does jobs of kind {job.kind}")
+            await work(running)
+        except asyncio.CancelledError:
+            if not running.lost:
+                with suppress(MediaError):
+                    await self._rows.release(running.held)
+                log.info("job given back", job=job.id, job_kind=job.kind)
+        except LeaseLost:
+            log.info("job taken away", job=job.id, job_kind=job.kind)
+        except Exception as error:
+            await self._failed(running, error)
+        else:
+            there, changes = await self._rows.complete(running.held, running.steps)
+            await self._told(changes)
+            log.info("job completed" if there else "job taken away", job=job.id, job_kind=job.kind, code=job.code, media=job.media_id)
+
+    async def _failed(self, running: Running, error: Exception) -> None:
+        job, settings = running.job, self._settings
+        public = isinstance(error, MediaError)
+        again_in = None
+        if not hopeless(error) and job.attempts < job.max_attempts:
+            again_in = pause(job.attempts, settings.backoff_base, settings.backoff_max, self._random)
+        log.warning(
+            "job failed",
+            job=job.id,
+            job_kind=job.kind,
+            code=job.code,
+            media=job.media_id,
+            attempt=job.attempts,
+            again_in=again_in,
+            error=str(error) or type(error).__name__,
+            exc_info=None if public else error,
+        )
+        _, changes = await self._rows.fail(
+            running.held,
+            running.steps,
+            code=error.code if isinstance(error, MediaError) else MediaError.code,
+            message=error.detail if isinstance(error, MediaError) else "The work failed on a fault of the server",
+            again_in=again_in,
+        )
+        await self._told(changes)
+
+    def _stop(self, running: Running) -> None:
+        running.lost = True
+        self._running[running].cancel()
