@@ -64,6 +64,7 @@ from mediacdn.model import (
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
+    from mediacdn.sandbox.pool import Sandbox, open_sandbox
 else:
 
     def __getattr__(name: str) -> Any:
@@ -72,6 +73,10 @@ else:
             from mediacdn.keyring import development_key
 
             return development_key
+        if name in ("Sandbox", "open_sandbox"):
+            from mediacdn.sandbox import pool
+
+            return getattr(pool, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -117,6 +122,7 @@ __all__ = [
     "Recall",
     "Recipe",
     "Room",
+    "Sandbox",
     "Scope",
     "Sink",
     "Source",
@@ -135,4 +141,5 @@ __all__ = [
     "development_key",
     "fetch",
     "hookimpl",
+    "open_sandbox",
 ]
