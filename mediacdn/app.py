@@ -29,6 +29,7 @@ from mediacdn.delivery import Delivery
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
 from mediacdn.derivation.recipes import RecipeWork
+from mediacdn.derivation.variants import ACTION, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.metrics import EdgeMetrics
@@ -39,6 +40,7 @@ from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hookspecs import Kit
 from mediacdn.hot import HotReads
+from mediacdn.http.media_types import matches
 from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
 from mediacdn.jobs.runner import Runner
@@ -215,7 +217,7 @@ def create_app(
                 _edge(config, metrics, opened) as (stamps, edge),
             ):
                 recipes = recipe_registry(config, loaded, actions)
-                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge, recipes):
+                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge, recipes, actions):
                     yield
         except MediaError as error:
             app.state.failure = error  # whoever started the server says it in a sentence
@@ -273,6 +275,7 @@ async def _rooms(
     stamps: Stamps,
     edge: Edge,
     recipes: Registry,
+    actions: Mapping[str, Action],
 ) -> AsyncIterator[None]:
     """Put the journeys together over the opened drivers and register their routes."""
     clock = SystemClock()
@@ -302,7 +305,7 @@ async def _rooms(
     await changes.sweep()
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
-    addresses = Addresses(config.server.public_url, config.server.base_path)
+    addresses = Addresses(config.server.public_url, config.server.base_path, partial(_has_thumb, actions))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
@@ -321,8 +324,9 @@ async def _rooms(
         plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
-    signer = Signer(ring=ring, config=config.signing, addresses=addresses, clock=clock)
-    reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, clock=clock)
+    variants = Variants(opened.catalog, _maker(config, opened, actions, changes, emit), actions, config.variants, clock)
+    signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
+    reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
     app.lent[HOT] = HotReads(
         front=front,
         base_path=config.server.base_path,
@@ -444,7 +448,13 @@ async def run_worker(
                 each.cancel()
 
 
-def _maker(config: Config, opened: Opened, actions: Mapping[str, Action], changes: Changes) -> Maker:
+def _has_thumb(actions: Mapping[str, Action], media_type: str) -> bool:
+    return ACTION in actions and any(matches(each, media_type) for each in actions[ACTION].accepts)
+
+
+def _maker(
+    config: Config, opened: Opened, actions: Mapping[str, Action], changes: Changes, emit: Callable[[Event], None] = lambda event: None
+) -> Maker:
     return Maker(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -454,7 +464,7 @@ def _maker(config: Config, opened: Opened, actions: Mapping[str, Action], change
         remember=opened.digests.remember,
         clock=SystemClock(),
         new_id=Ulids(),
-        emit=lambda event: None,
+        emit=emit,
         told=changes.told,
     )
 

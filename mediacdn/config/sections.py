@@ -216,7 +216,7 @@ class Jobs(Section, frozen=True):
 class Variants(Section, frozen=True):
     """Forms of media made when asked for. `presets` maps a name to the spec of the action that makes variants; who may read a media may read its presets."""
 
-    presets: dict[str, dict[str, Any]] = field(default_factory=lambda: {"thumb": {"w": 320, "h": 320, "fit": "inside"}})
+    presets: dict[str, dict[str, Any]] = field(default_factory=lambda: {"thumb": {"w": 320, "h": 320, "fit": "inside", "frame": 0}})
     unsigned: bool = False
     """Whether ad-hoc variants need no signed link. Whoever reads a media can then have any number of forms of it made."""
     max_per_media: Count = 64

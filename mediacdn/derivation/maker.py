@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -13,12 +14,16 @@ from mediacdn.derivation.files import Original, Output, Scratch
 from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Action, Clock, Storage
-from mediacdn.model import Change, Event, Made, Media, Status
+from mediacdn.model import Change, Event, Kept, Made, Media, Status
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
 from mediacdn.storage.placement import place
 
 HEARTBEAT = 60.0
+
+
+def _unheard(share: float) -> None:
+    pass
 
 
 class Maker:
@@ -51,30 +56,61 @@ class Maker:
         self._told = told
 
     async def run(
-        self, source: Media, step: SettledStep, progress: Callable[[float], None], held: Held | None
+        self, source: Media, step: SettledStep, progress: Callable[[float], None] = _unheard, held: Held | None = None
     ) -> tuple[Made, Media | None]:
         """Do a step to a media: give what the action says, and the derivative, None when it only looked. `held` is the lease this happens under.
 
         Raises: UnsupportedType, Undecodable, OverLimits, Gone, LeaseLost, StorageFull, Unavailable.
         """
-        action = self._actions.get(step.action)
-        if action is None:
-            raise NotFound(f"No plugin of this process brings the action {step.action!r}")
-        if not any(matches(each, source.media_type) for each in action.accepts):
-            raise UnsupportedType(f"{step.action} does not read {source.media_type}")
+        async with self._made(source, step.action, step.spec, progress) as (made, output):
+            if made.media_type:
+                return made, await self._derivative(source, step, made, output, held)
+        if held is not None:
+            await self._told(await self._catalog.derivatives.describe(source.id, made, held))
+        return made, None
+
+    async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int) -> Kept:
+        """Make an ad-hoc variant, known by `text`, of which a media has at most so many. Raises: as `run`."""
+        async with self._made(source, action, spec, _unheard) as (made, output):
+            size, digest = await output.measured()
+            storage, now = self._place(source, made, size), self._clock.now()
+            new = Kept(
+                media_id=source.id,
+                text=text,
+                storage=storage,
+                key=f"variants/{self._new_id()}.{extension(made.media_type)}",
+                size=size,
+                digest=digest,
+                media_type=made.media_type,
+                width=made.width,
+                height=made.height,
+                made_at=now,
+            )
+            async with self._intent(storage, new.key):
+                info = await self._storages[storage].put(new.key, output.chunks(), size=size)
+                kept, own = await self._catalog.variants.keep(new, info.etag, most)
+                if not own:
+                    await self._storages[storage].delete(new.key)
+                    await self._catalog.objects.forget(storage, new.key)
+            return kept
+
+    @asynccontextmanager
+    async def _made(
+        self, source: Media, action: str, spec: Mapping[str, Any], progress: Callable[[float], None]
+    ) -> AsyncIterator[tuple[Made, Output]]:
+        does = self._actions.get(action)
+        if does is None:
+            raise NotFound(f"No plugin of this process brings the action {action!r}")
+        if not any(matches(each, source.media_type) for each in does.accepts):
+            raise UnsupportedType(f"{action} does not read {source.media_type}")
         storage = self._storages.get(source.storage)
         if storage is None:
             raise StorageUnavailable("The storage of this object is not configured")
         async with self._scratch.file() as descriptor:
             output = Output(descriptor, progress)
-            made = await action.run(Original(source, storage, self._scratch, self._remember), step.spec, output)
-            if made.media_type:
-                return made, await self._kept(source, step, made, output, held)
-        if held is not None:
-            await self._told(await self._catalog.derivatives.describe(source.id, made, held))
-        return made, None
+            yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
 
-    async def _kept(self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None) -> Media:
+    async def _derivative(self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None) -> Media:
         derivation_key = step.derivation_key(source.id)
         size, digest = await output.measured()
         new = self._record(source, step, made, size, digest, derivation_key)
@@ -90,17 +126,15 @@ class Maker:
             self._emit(Event("media.derived", settled.media.id, self._clock.now(), detail))
         return settled.media
 
+    def _place(self, source: Media, made: Made, size: int) -> str:
+        rules = self._routing
+        return place(
+            rules, self._default_storage, media_type=made.media_type, size=size, tags=source.tags, owner=source.owner, public=source.public
+        )[0]
+
     def _record(self, source: Media, step: SettledStep, made: Made, size: int, digest: str, derivation_key: str) -> Media:
         name = self._new_id()
-        storage = step.saves_to or place(
-            self._routing,
-            self._default_storage,
-            media_type=made.media_type,
-            size=size,
-            tags=source.tags,
-            owner=source.owner,
-            public=source.public,
-        )[0]  # fmt: skip
+        storage = step.saves_to or self._place(source, made, size)
         now = self._clock.now()
         return Media(
             id=name,
