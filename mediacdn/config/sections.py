@@ -221,7 +221,7 @@ class Variants(Section, frozen=True):
     """Whether ad-hoc variants need no signed link. Whoever reads a media can then have any number of forms of it made."""
     max_per_media: Count = 64
     """Ad-hoc variants of one media that are kept; the one used longest ago makes room."""
-    negotiate: tuple[Literal["avif", "webp", "jpeg", "png", "gif"], ...] = ("avif", "webp", "jpeg")
+    negotiate: tuple[Literal["avif", "webp", "jpeg", "png", "gif"], ...] = ("webp", "jpeg")
     """Formats for a variant that names none, the best first, chosen by the request's Accept."""
 
 
