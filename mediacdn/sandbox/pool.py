@@ -53,7 +53,7 @@ class Sandbox:
         try:
             return await self._served(slot, frame, descriptors, deadline)
         finally:
-            slot.tidy(renew=self._open)
+            slot.tidy()
             self._give(slot)
 
     @property
@@ -160,6 +160,7 @@ class _Slot:
         self.child: Child | None = None
         self._start = start
         self._jobs = jobs
+        self._closed = False
         self._filling: asyncio.Task[None] | None = None
         self._burials: set[asyncio.Task[None]] = set()
 
@@ -181,15 +182,16 @@ class _Slot:
             burial.add_done_callback(self._burials.discard)
             self.child = None
 
-    def tidy(self, *, renew: bool) -> None:
+    def tidy(self) -> None:
         """Let a child go that has done its share, and have the next one start meanwhile."""
         if self.child is not None and self.child.asked >= self._jobs:
             self.spoil()
-        if self.child is None and renew:
+        if self.child is None and not self._closed:
             self._begin()
 
     async def close(self) -> None:
         """Kill who is there or on the way, and wait until they are gone."""
+        self._closed = True
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])
@@ -198,6 +200,8 @@ class _Slot:
             await asyncio.wait(self._burials)
 
     def _begin(self) -> "asyncio.Task[None]":
+        if self._closed:
+            raise Unavailable
         if self._filling is None:
             self._filling = asyncio.get_running_loop().create_task(self._fill())
             self._filling.add_done_callback(self._filled)

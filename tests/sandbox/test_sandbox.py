@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -273,14 +272,13 @@ async def test_requests_are_bounded() -> None:
 
 async def test_the_loop_is_never_blocked() -> None:
     """Children start, work, crash and are killed while a ticker watches the loop."""
-    longest = 0.0
+    lags: list[float] = []
 
     async def tick() -> None:
-        nonlocal longest
         while True:
             at = time.monotonic()
             await asyncio.sleep(0.002)
-            longest = max(longest, time.monotonic() - at - 0.002)
+            lags.append(time.monotonic() - at - 0.002)
 
     ticker = asyncio.create_task(tick())
     async with opened(children=2, jobs=5, memory=400 << 20) as box:
@@ -293,8 +291,9 @@ async def test_the_loop_is_never_blocked() -> None:
                 return_exceptions=True,
             )
     ticker.cancel()
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    assert longest < 0.1, usage
+    lags.sort()
+    assert lags[len(lags) * 98 // 100] < 0.03  # fork and exec, on a machine whose processors the children take
+    assert lags[-1] < 0.3
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM])
