@@ -1,6 +1,7 @@
 """The composition root: from a configuration to a running application. The only file that knows plugins; it opens drivers in order in its lifespan."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -37,16 +38,21 @@ from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hookspecs import Kit
 from mediacdn.hot import HotReads
 from mediacdn.ingest import Ingest
-from mediacdn.interfaces import Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
+from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
+from mediacdn.jobs.metrics import EVERY as LANES_READ
+from mediacdn.jobs.metrics import LaneMetrics
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.limits import MemoryCounters
 from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
+from mediacdn.recipes.registry import Registry, check_tables
 from mediacdn.routes.admin import admin_routes
+from mediacdn.routes.ancestry import ancestry_routes
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import SCHEMES, ClosedStructs
 from mediacdn.routes.front import Front
+from mediacdn.routes.jobs import job_routes
 from mediacdn.routes.links import Signer, link_routes
 from mediacdn.routes.media import Reads, Uploads, media_routes
 from mediacdn.routes.operations import operation_routes
@@ -54,12 +60,15 @@ from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
+from mediacdn.routes.tasks import task_routes
 from mediacdn.routes.views import Addresses
+from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
+from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
 from mediacdn.worker import Chore, work
 
@@ -148,6 +157,27 @@ async def open_drivers(
         yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy)
 
 
+@asynccontextmanager
+async def open_actions(config: Config, plugins: Plugins, registry: CollectorRegistry) -> AsyncIterator[dict[str, Action]]:
+    """Open every action that the plugins bring, each by its table [recipes.NAME]. Raises: ConfigError, PluginError."""
+    names = plugins.named("action")
+    check_tables(config.recipes.drivers, names)
+    data = os.path.abspath(config.server.data)
+    async with AsyncExitStack() as stack:
+        actions: dict[str, Action] = {}
+        for name in names:
+            driver = plugins.driver("action", name)
+            settings = decode_driver(driver.config, config.recipes.drivers.get(name, {}), f"recipes.{name}")
+            kit = Kit(data, structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock())
+            actions[name] = await stack.enter_async_context(driver.open(settings, kit))
+        yield actions
+
+
+def recipe_registry(config: Config, plugins: Plugins, actions: Mapping[str, Action]) -> Registry:
+    """The recipes that plugins and the configuration bring. Raises: ConfigError, PluginError."""
+    return Registry(actions, brought=plugins.recipes(), defined=config.recipes.define, storages=config.storage)
+
+
 def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
     driver = plugins.driver(seam, name, f"auth.{seam}s" if seam == "authenticator" else f"auth.{seam}")
     table = dict(config.auth.drivers.get(name, {}))
@@ -180,8 +210,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         try:
-            async with open_drivers(config, loaded, metrics) as opened, _edge(config, metrics, opened) as (stamps, edge):
-                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge):
+            async with (
+                open_drivers(config, loaded, metrics) as opened,
+                open_actions(config, loaded, metrics) as actions,
+                _edge(config, metrics, opened) as (stamps, edge),
+            ):
+                recipes = recipe_registry(config, loaded, actions)
+                async with _rooms(app, front, config, loaded, metrics, opened, stamps, edge, recipes):
                     yield
         except MediaError as error:
             app.state.failure = error  # whoever started the server says it in a sentence
@@ -238,6 +273,7 @@ async def _rooms(
     opened: Opened,
     stamps: Stamps,
     edge: Edge,
+    recipes: Registry,
 ) -> AsyncIterator[None]:
     """Put the journeys together over the opened drivers and register their routes."""
     clock = SystemClock()
@@ -271,6 +307,7 @@ async def _rooms(
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
+    new_id = Ulids()
     ingest = Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -280,11 +317,14 @@ async def _rooms(
         access=access,
         counters=opened.counters,
         clock=clock,
-        new_id=Ulids(),
+        new_id=new_id,
         emit=emit,
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, addresses=addresses, clock=clock)
+    tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
+    watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
+    lanes = LaneMetrics(registry, opened.catalog.jobs, config.jobs.lanes)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, clock=clock)
     app.lent[HOT] = HotReads(
         front=front,
@@ -309,6 +349,9 @@ async def _rooms(
     for handler in [
         *media_routes(reads, uploads),
         *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
+        *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
+        *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
+        *job_routes(records, tasks, opened.catalog.jobs, access=access),
         *link_routes(records, signer, access),
         *admin_routes(
             records,
@@ -338,7 +381,7 @@ async def _rooms(
     ]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
-    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat)}))
+    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}))
     following = asyncio.create_task(changes.follow())
     try:
         yield

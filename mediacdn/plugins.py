@@ -71,6 +71,10 @@ class Plugins:
             )
         return self._drivers[seam, name][0]
 
+    def named(self, seam: str) -> list[str]:
+        """Name the drivers of a seam, in the order of the plugins."""
+        return [name for of, name in self._drivers if of == seam]
+
     def routes(self, core: Core) -> list[Any]:
         """Collect the route handlers of every plugin."""
         return [route for name in self._points for route in self._list(name, "mediacdn_routes", core=core)]
