@@ -143,6 +143,8 @@ class Media(Struct, frozen=True, kw_only=True):
     frame_rate: float | None = None
     codecs: str | None = None
     placeholder: str | None = None
+    facts: dict[str, Any] = {}
+    """What actions found out besides; the caller's own are in `metadata`."""
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = {}
     storage: str = "default"
@@ -229,7 +231,7 @@ class Made(Struct, frozen=True, kw_only=True):
     frame_rate: float | None = None
     codecs: str | None = None
     placeholder: str | None = None
-    metadata: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     tools: dict[str, str] = {}
 
 

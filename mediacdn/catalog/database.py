@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.ancestry import AncestryRows
 from mediacdn.catalog.changes import ChangeRows
+from mediacdn.catalog.derivatives import DerivativeRows
 from mediacdn.catalog.engine import create_engine
 from mediacdn.catalog.idempotency import IdempotencyRows
 from mediacdn.catalog.jobs import JobRows
@@ -33,6 +34,7 @@ class Catalog:
         self.changes = ChangeRows(transactions, clock)
         self.objects = ObjectRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)
+        self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)
 

@@ -26,6 +26,10 @@ LOST = "worker_lost"
 REVISION = select(jobs.c.revision).where(jobs.c.id == bindparam("id"))
 
 
+class LeaseLost(Exception):
+    """The job is somebody else's by now, or was cancelled."""
+
+
 class Held(NamedTuple):
     """A lease: the job, and the fence under which its holder writes."""
 
@@ -61,10 +65,11 @@ async def plan(connection: AsyncConnection, new: Sequence[NewJob], now: datetime
         await connection.execute(insert(jobs), [_row(each, now) for each in new])
 
 
-async def holds(connection: AsyncConnection, held: Held) -> bool:
-    """Whether the lease still stands; it does until the end of this transaction."""
+async def insist(connection: AsyncConnection, held: Held) -> None:
+    """Hold the lease until the end of this transaction. Raises: LeaseLost."""
     mine = select(jobs.c.id).where(_mine(held)).with_for_update()
-    return (await connection.execute(mine)).first() is not None
+    if (await connection.execute(mine)).first() is None:
+        raise LeaseLost
 
 
 def _mine(held: Held) -> ColumnElement[bool]:
@@ -395,4 +400,4 @@ def _status(required: Sequence[tuple[JobState, bool, str | None]]) -> tuple[Stat
     return (Status.PROCESSING if begun else Status.UPLOADED), None
 
 
-__all__ = ["Held", "JobRows", "Lane", "holds", "job_of", "plan"]
+__all__ = ["Held", "JobRows", "Lane", "LeaseLost", "insist", "job_of", "plan"]

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
+from mediacdn.catalog.derivatives import FOLLOWED, follow
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import credit, used
 from mediacdn.catalog.pages import Filters, page
@@ -107,7 +108,8 @@ class MediaRows:
             if dedupe_key is not None:
                 await free_key(connection, dedupe_key, now)
             await connection.execute(update(media).where(media.c.id == id).values(**values, dedupe_key=dedupe_key))
-            return replace(before, **values), await append(connection, [id], now)
+            family = await follow(connection, id, values) if values.keys() & FOLLOWED else []
+            return replace(before, **values), await append(connection, [id, *family], now)
 
         return await self._transactions.write(work, clash=DuplicateExists)
 

@@ -13,6 +13,8 @@ from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.dedupe import holder
+from mediacdn.catalog.derivatives import like_its_source
+from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import charge, used
 from mediacdn.catalog.rows import write_media
@@ -20,7 +22,7 @@ from mediacdn.catalog.tables import objects, refusals
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
 from mediacdn.interfaces import Clock
-from mediacdn.model import Media
+from mediacdn.model import Media, NewJob
 
 
 class Settled(Struct, frozen=True):
@@ -64,7 +66,7 @@ class ObjectRows:
 
         await self._transactions.write(work)
 
-    async def settle(self, media: Media, *, dedupe_key: str | None, quota: int) -> Settled:
+    async def settle(self, media: Media, *, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob] = ()) -> Settled:
         """Spare the bytes of an upload whose digest is known, where that is possible; `media` names the key that was intended.
 
         "duplicate" and "shared" are final and the intent is gone; "new" has written nothing and asks for the bytes and `commit`.
@@ -72,7 +74,7 @@ class ObjectRows:
         """
 
         async def work(connection: AsyncConnection) -> Settled:
-            settled = await self._without_bytes(connection, media, dedupe_key, quota)
+            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
             if settled is not None:
                 await connection.execute(delete(objects).where(_at(media.storage, media.storage_key, "writing")))
                 return settled
@@ -82,17 +84,24 @@ class ObjectRows:
 
         return await self._transactions.write(work)
 
-    async def commit(self, media: Media, *, dedupe_key: str | None, quota: int, etag: str) -> Settled:
-        """Record a media whose bytes are durable at its key; `etag` is the storage's mark of them.
+    async def commit(
+        self, media: Media, *, dedupe_key: str | None, quota: int, etag: str, jobs: Sequence[NewJob] = (), held: Held | None = None
+    ) -> Settled:
+        """Record a media whose bytes are durable at its key, with its `jobs`; `etag` is the storage's mark of them.
 
         "duplicate" and "shared" tell of a twin that was quicker: the bytes at the intended key are then to be deleted, and forgotten.
-        Raises: ContentRefused, QuotaExceeded (the intent stays, to be abandoned), CatalogUnavailable, also when the sweeper took the intent away.
+        A derivative is as visible as its source is at this moment; `held` is the lease under which it was made.
+        Raises: ContentRefused, QuotaExceeded (the intent stays, to be abandoned), CatalogUnavailable, also when the sweeper took the intent away;
+        Gone, when the source is not to be read any more; LeaseLost.
         """
-        media = replace(media, storage_etag=etag)
+        given = replace(media, storage_etag=etag)
         intent = _at(media.storage, media.storage_key, "writing")
 
         async def work(connection: AsyncConnection) -> Settled:
-            settled = await self._without_bytes(connection, media, dedupe_key, quota)
+            if held is not None:
+                await insist(connection, held)
+            media = given if given.source_id is None else await like_its_source(connection, given)
+            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
             if settled is not None:
                 await connection.execute(update(objects).where(intent).values(state="deleting"))
                 return settled
@@ -108,11 +117,14 @@ class ObjectRows:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
             await charge(connection, self._transactions.insert, media.owner, media.size, quota)
             await write_media(connection, media, dedupe_key)
+            await plan(connection, jobs, self._clock.now())
             return Settled("new", media)
 
         return await self._transactions.write(work)
 
-    async def _without_bytes(self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int) -> Settled | None:
+    async def _without_bytes(
+        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob]
+    ) -> Settled | None:
         """Answer with what is already there: the media itself, or its bytes under another media."""
         await lock_digest(connection, media.digest)
         if (await connection.execute(select(refusals.c.digest).where(refusals.c.digest == media.digest))).first() is not None:
@@ -126,6 +138,7 @@ class ObjectRows:
         shared = replace(media, storage_key=row.key, storage_etag=row.etag)
         await charge(connection, self._transactions.insert, shared.owner, shared.size, quota)
         await write_media(connection, shared, dedupe_key)
+        await plan(connection, jobs, self._clock.now())
         return Settled("shared", shared)
 
     async def abandon(self, storage: str, key: str) -> bool:

@@ -103,6 +103,7 @@ media = Table(
     Column("links_valid_from", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("dedupe_key", Name),
+    Column("facts", Json, nullable=False, server_default="{}"),
 )
 
 # Every list is "the newest ids of a filter": an index on (filter, id) answers a page by walking back from the cursor, whatever the table's size.

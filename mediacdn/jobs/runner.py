@@ -7,17 +7,13 @@ from random import Random
 
 import structlog
 
-from mediacdn.catalog.jobs import Held, JobRows
+from mediacdn.catalog.jobs import Held, JobRows, LeaseLost
 from mediacdn.config import Jobs
 from mediacdn.errors import MediaError
 from mediacdn.jobs.backoff import hopeless, pause
 from mediacdn.model import Change, Job, StepRun
 
 log = structlog.get_logger("mediacdn.jobs")
-
-
-class LeaseLost(Exception):
-    """The job is somebody else's by now, or was cancelled."""
 
 
 class Running:
@@ -150,5 +146,7 @@ class Runner:
         await self._told(changes)
 
     def _stop(self, running: Running) -> None:
-        running.lost = True
-        self._running[running].cancel()
+        task = self._running.get(running)
+        if task is not None:  # else it came to its end while the beat was on its way
+            running.lost = True
+            task.cancel()

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed
@@ -32,13 +33,14 @@ async def test_unknown(catalog: Catalog) -> None:
 
 
 async def test_every_field_survives(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
+    source = await store(media_like("source", public=True, expires_at=clock.now() + timedelta(microseconds=1), links_valid_from=2**33), "s")
     full = media_like(
         title="t\u2028\U0001f600", filename="f", public=True, error_message="e", kind="video", media_type="video/mp4", size=2**40, width=1, height=2,
-        duration=0.1, frame_rate=29.97, codecs="avc1", placeholder="p", tags=("z", "a"), metadata={"ü": {"n": 1.5}}, source_id=NOBODY,
+        duration=0.1, frame_rate=29.97, codecs="avc1", placeholder="p", tags=("z", "a"), metadata={"ü": {"n": 1.5}}, source_id=source.id, facts={"ß": [1]},
         derivation_key="d", relationship="thumb", expires_at=clock.now() + timedelta(microseconds=1), links_valid_from=2**33, generation=7, version=9,
     )  # fmt: skip
     stored = await store(full)
-    assert await catalog.media.get(full.id) == stored
+    assert await catalog.media.get(full.id) == stored == replace(full, storage_etag="e")
     assert await catalog.media.card(full.id) == stored.card
 
 

@@ -14,12 +14,13 @@ import pytest
 from ulid import ULID
 
 from mediacdn.catalog.database import Catalog, open_catalog
+from mediacdn.catalog.jobs import LeaseLost
 from mediacdn.config import Database, Jobs
 from mediacdn.errors import StorageUnavailable, TooManyRequests, Undecodable
 from mediacdn.jobs.backoff import hopeless, pause
 from mediacdn.jobs.bell import TableBell
 from mediacdn.jobs.lanes import work_lanes
-from mediacdn.jobs.runner import LeaseLost, Runner, Running, Work
+from mediacdn.jobs.runner import Runner, Running, Work
 from mediacdn.model import Change, Job, JobState, NewJob, StepRun
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Jobs: what is to be done, by whom just now, and what came of it."""
+"""Jobs: what is to be done, by whom just now, and what came of it; and what was found out about a media besides its dimensions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,8 @@ NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Create the table with its indexes."""
+    """Create the table with its indexes; give media their facts."""
+    op.add_column("media", sa.Column("facts", sa.Text, nullable=False, server_default="{}"))
     op.create_table(
         "jobs",
         sa.Column("id", NAME, primary_key=True),

@@ -1,0 +1,102 @@
+"""What was made of a media: found by its derivation key, and never more visible than what it was made of."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import and_, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.changes import append
+from mediacdn.catalog.jobs import Held, insist
+from mediacdn.catalog.quarantine import with_descendants
+from mediacdn.catalog.rows import COLUMNS, media_of
+from mediacdn.catalog.tables import media
+from mediacdn.catalog.transactions import Transactions
+from mediacdn.errors import Gone
+from mediacdn.interfaces import Clock
+from mediacdn.model import Change, Made, Media, State
+
+FOLLOWED = frozenset({"public", "expires_at", "links_valid_from"})
+"""What a derivative has of its source."""
+FACTS = ("width", "height", "duration", "frame_rate", "codecs", "placeholder")
+
+
+def dedupe_key(derivation_key: str) -> str:
+    """The key under which a derivative is unique among what is live."""
+    return f"derived:{derivation_key}"
+
+
+async def like_its_source(connection: AsyncConnection, derived: Media) -> Media:
+    """Give the derivative its source's owner, visibility and end, which stay as they are until this transaction ends. Raises: Gone."""
+    columns = (media.c.owner, media.c.public, media.c.expires_at, media.c.links_valid_from)
+    here = and_(media.c.id == derived.source_id, media.c.state == State.LIVE.value)
+    row = (await connection.execute(select(*columns).where(here).with_for_update())).one_or_none()
+    if row is None:
+        raise Gone("What this was made of is gone, or withheld")
+    return replace(derived, owner=row.owner, public=row.public, expires_at=row.expires_at, links_valid_from=row.links_valid_from)
+
+
+async def follow(connection: AsyncConnection, id: str, values: Mapping[str, Any]) -> list[str]:
+    """Change what was made of a media as the media itself is being changed; tell the ids."""
+    ids = select(with_descendants(media.c.id == id).c.id)
+    same: dict[str, Any] = {name: values[name] for name in FOLLOWED & values.keys()}
+    same.update(updated_at=values["updated_at"], version=media.c.version + 1)
+    if "generation" in values:
+        same["generation"] = media.c.generation + 1
+    here = and_(media.c.id.in_(ids), media.c.id != id, media.c.state != State.DELETED.value)
+    return list(await connection.scalars(update(media).where(here).values(same).returning(media.c.id)))
+
+
+class DerivativeRows:
+    """Derivatives by derivation key, and facts that actions found out."""
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    async def find(self, derivation_key: str) -> Media | None:
+        """Read the live derivative of this key."""
+        now = self._clock.now()
+        here = and_(
+            media.c.dedupe_key == dedupe_key(derivation_key),
+            media.c.state == State.LIVE.value,
+            or_(media.c.expires_at.is_(None), media.c.expires_at > now),
+        )
+
+        async def work(connection: AsyncConnection) -> Media | None:
+            row = (await connection.execute(select(*COLUMNS).where(here))).one_or_none()
+            return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def kin(self, id: str) -> list[str]:
+        """Name all that was made of a media and is still here, the nearest last: in this order they can be deleted."""
+        ids = select(with_descendants(media.c.id == id).c.id)
+        here = and_(media.c.id.in_(ids), media.c.id != id, media.c.state != State.DELETED.value)
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(select(media.c.id).where(here).order_by(media.c.id.desc())))
+
+        return await self._transactions.read(work)
+
+    async def describe(self, id: str, made: Made, held: Held) -> list[Change]:
+        """Write down what an action found out about a media; what it does not say stays as it was. Raises: Gone, LeaseLost."""
+        known: dict[str, Any] = {name: value for name in FACTS if (value := getattr(made, name)) is not None}
+
+        async def work(connection: AsyncConnection) -> list[Change]:
+            await insist(connection, held)
+            now: datetime = self._clock.now()
+            here = and_(media.c.id == id, media.c.state != State.DELETED.value)
+            row = (await connection.execute(select(*COLUMNS).where(here).with_for_update())).one_or_none()
+            if row is None:
+                raise Gone("The media was deleted meanwhile")
+            before = media_of(row)
+            values = {**known, "facts": {**before.facts, **made.facts}}
+            if all(getattr(before, name) == value for name, value in values.items()):
+                return []
+            await connection.execute(update(media).where(media.c.id == id).values(**values, updated_at=now, version=before.version + 1))
+            return await append(connection, [id], now)
+
+        return await self._transactions.write(work)
