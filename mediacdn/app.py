@@ -1,7 +1,6 @@
 """The composition root: from a configuration to a running application. The only file that knows plugins; it opens drivers in order in its lifespan."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -162,14 +161,17 @@ async def open_actions(config: Config, plugins: Plugins, registry: CollectorRegi
     """Open every action that the plugins bring, each by its table [recipes.NAME]. Raises: ConfigError, PluginError."""
     names = plugins.named("action")
     check_tables(config.recipes.drivers, names)
-    data = os.path.abspath(config.server.data)
+    data = Path(config.server.data)
+
+    def kit(name: str) -> Kit:
+        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock())
+
     async with AsyncExitStack() as stack:
         actions: dict[str, Action] = {}
         for name in names:
             driver = plugins.driver("action", name)
             settings = decode_driver(driver.config, config.recipes.drivers.get(name, {}), f"recipes.{name}")
-            kit = Kit(data, structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock())
-            actions[name] = await stack.enter_async_context(driver.open(settings, kit))
+            actions[name] = await stack.enter_async_context(driver.open(settings, kit(name)))
         yield actions
 
 

@@ -19,12 +19,13 @@ _WITHOUT_BYTES = (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)
 
 
 class Stale(Struct, frozen=True):
-    """A derivative that an older version of a recipe made, while there is a `newest`; `source` is what the recipe was asked for."""
+    """A derivative that an older version of a recipe made, while there is a `newest`; `source` is what the recipe was asked for, with `arguments`."""
 
     id: str
     source: str
     recipe: str
     newest: str
+    arguments: dict[str, Any] = {}
 
 
 class Tasks:
@@ -103,7 +104,7 @@ class Tasks:
         A derivative is known by its derivation key, and that by the arguments: those of the tasks that are still kept, and the defaults.
         """
         superseded = [(old, self.registry.find(old.code)) for old in self.registry.superseded()]
-        defaults = [pair for pair in ((self._default(old), self._default(new)) for old, new in superseded) if pair is not None]
+        defaults = [(self._default(old), self._default(new)) for old, new in superseded]
         pairs = [(old, new) for old, new in defaults if old is not None and new is not None]
         told: set[str] = set()
         async for found in self._stale_by_tasks({old.name: new for old, new in superseded}):
@@ -116,7 +117,7 @@ class Tasks:
                 for old, new in pairs:
                     if media.id not in told and (source := await self._source(media, old, new)) is not None:
                         told.add(media.id)
-                        yield Stale(media.id, source, old.name, new.name)
+                        yield Stale(media.id, source, old.name, new.name, old.arguments)
 
     def _default(self, recipe: Recipe) -> Settled | None:
         try:
@@ -139,7 +140,7 @@ class Tasks:
                 for output in (step.output for step in job.steps if step.output is not None):
                     media = await self._catalog.media.get(output)
                     if media is not None and self._here(media) and media.id != job.media_id and media.derivation_key not in kept:
-                        yield Stale(media.id, job.media_id, job.code, newest.name)
+                        yield Stale(media.id, job.media_id, job.code, newest.name, job.arguments)
             if after is None:
                 return
 

@@ -13,7 +13,7 @@ from mediacdn.routes.contract import NEEDS_TOKEN, WITH_TOKEN, problems
 from mediacdn.routes.media import ULID
 from mediacdn.routes.parameters import cursor as read_cursor
 from mediacdn.routes.records import Records
-from mediacdn.routes.views import JobPage, JobShown, show_job
+from mediacdn.routes.task_views import JobPage, JobShown, show_job
 from mediacdn.tasks import Tasks
 from mediacdn.ulids import is_ulid
 
@@ -34,14 +34,14 @@ def job_routes(records: Records, tasks: Tasks, rows: JobRows, *, access: Access)
             str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})
         ] = None,
         limit: Annotated[int, Param(query="limit", ge=1, le=200)] = 50,
-        state: JobState | None = None,
+        status: Annotated[JobState | None, Param(query="state")] = None,
         lane: str | None = None,
     ) -> JobPage:
         """Jobs of every kind, newest first."""
         await admin(request)
         if lane is not None and "\x00" in lane:
             raise InvalidParameter("A filter cannot hold NUL")
-        page, following = await rows.page(limit=limit, after=read_cursor(cursor), state=state, lane=lane)
+        page, following = await rows.page(limit=limit, after=read_cursor(cursor), state=status, lane=lane)
         return JobPage([show_job(job) for job in page], following)
 
     @post(

@@ -19,7 +19,8 @@ from mediacdn.routes.contract import ACTS, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN
 from mediacdn.routes.media import ULID, Id
 from mediacdn.routes.parameters import cursor as read_cursor
 from mediacdn.routes.records import Records
-from mediacdn.routes.views import Addresses, Task, TaskPage, show_task
+from mediacdn.routes.task_views import Task, TaskPage, show_task
+from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching, ended_mark
 from mediacdn.tasks import ENDED, Tasks
 

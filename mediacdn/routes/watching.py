@@ -14,7 +14,7 @@ import msgspec
 from mediacdn.catalog.jobs import JobRows
 from mediacdn.errors import MediaError, Overloaded
 from mediacdn.model import Job
-from mediacdn.routes.views import show_task
+from mediacdn.routes.task_views import show_task
 from mediacdn.tasks import ENDED
 
 STREAMS = 200
