@@ -1,19 +1,16 @@
-"""The composition root: from a configuration to a running application. The only file that knows plugins; it opens drivers in order in its lifespan."""
+"""The composition root: from a configuration to a running application, whose lifespan opens the drivers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import structlog
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
-from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -21,40 +18,36 @@ from prometheus_client.process_collector import ProcessCollector
 
 from mediacdn.access import Access
 from mediacdn.catalog.card import CardCache
-from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.changes import Changes
-from mediacdn.config import Config, decode_driver
+from mediacdn.config import Config
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
-from mediacdn.derivation.files import Scratch
-from mediacdn.derivation.maker import Maker
-from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.derivation.variants import ACTION, Variants
+from mediacdn.drivers import Opened, SystemClock, edge_folder, maker, open_actions, open_drivers, open_stamps, recipe_registry
 from mediacdn.edge.files import OpenFiles
-from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.opening import open_edge
-from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound, StartupError
-from mediacdn.hookspecs import Kit
 from mediacdn.hot import HotReads
 from mediacdn.http.media_types import matches
 from mediacdn.ingest import Ingest
-from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
-from mediacdn.jobs.runner import Runner
+from mediacdn.interfaces import Action, LocalPaths, Storage
+from mediacdn.jobs.metrics import EVERY as LANES_READ
+from mediacdn.jobs.metrics import LaneMetrics
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
-from mediacdn.limits import MemoryCounters
-from mediacdn.model import Change, Event
+from mediacdn.model import Event
 from mediacdn.plugins import Plugins
-from mediacdn.recipes.planning import KIND, Planner
-from mediacdn.recipes.registry import Registry, check_tables
+from mediacdn.recipes.planning import Planner
+from mediacdn.recipes.registry import Registry
 from mediacdn.routes.admin import admin_routes
+from mediacdn.routes.ancestry import ancestry_routes
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import SCHEMES, ClosedStructs
 from mediacdn.routes.front import Front
+from mediacdn.routes.jobs import job_routes
 from mediacdn.routes.links import Signer, link_routes
 from mediacdn.routes.media import Reads, Uploads, media_routes
 from mediacdn.routes.operations import operation_routes
@@ -62,27 +55,15 @@ from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
+from mediacdn.routes.tasks import task_routes
 from mediacdn.routes.views import Addresses
+from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
-from mediacdn.storage.digests import Digests
-from mediacdn.storage.metrics import StorageMetrics
-from mediacdn.storage.retry import Retrying
-from mediacdn.storage.verify import Verifying
+from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
-IDEMPOTENCY_KEPT = timedelta(hours=24)
-GRACE = 10.0
-"""Seconds that running jobs have when a worker ends; then they are given back."""
-log = structlog.get_logger("mediacdn")
-
-
-class SystemClock:
-    """The clock of the machine."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 class App(Litestar):
@@ -102,96 +83,6 @@ class App(Litestar):
         if message["type"] == "lifespan.startup.failed" and isinstance(failure, StartupError):
             message = {**message, "message": failure.detail}
         await send(message)
-
-
-class Opened(Struct, frozen=True):
-    """The drivers of this process, opened."""
-
-    catalog: Catalog
-    storages: dict[str, Storage]
-    authenticators: list[Authenticator]
-    authorizer: Authorizer | None
-    counters: Counters
-    digests: Digests
-    bus: Bus | None
-    policy: CachePolicy
-
-
-@asynccontextmanager
-async def open_drivers(
-    config: Config, plugins: Plugins, registry: CollectorRegistry, *, storage_only: bool = False
-) -> AsyncIterator[Opened]:
-    """Open catalog, storages and (unless `storage_only`) who-may drivers in order; close them in reverse. Raises: StartupError, Unavailable."""
-    data = Path(config.server.data)
-    clock = SystemClock()
-
-    def kit(name: str) -> Kit:
-        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.{name}"), registry, clock)
-
-    async with AsyncExitStack() as stack:
-        catalog = await stack.enter_async_context(open_catalog(config.database, data, clock))
-        metrics = StorageMetrics(registry)
-        digests = Digests()
-        storages: dict[str, Storage] = {}
-        for name, table in config.storage.items():
-            driver = plugins.driver("storage", table.get("driver", "local"), f"storage.{name}.driver")
-            own = {key: value for key, value in table.items() if key != "driver"}
-            opened = await stack.enter_async_context(
-                driver.open(decode_driver(driver.config, own, f"storage.{name}"), kit(f"storage.{name}"))
-            )
-            storages[name] = metrics.around(Retrying(Verifying(opened, digests.get)), name)
-        names = () if storage_only else config.auth.authenticators
-        authenticators: list[Authenticator] = [
-            await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
-        ]
-        authorizer: Authorizer | None = None
-        if config.auth.authorizer is not None and not storage_only:
-            name = config.auth.authorizer
-            authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
-        bus: Bus | None = None
-        if config.edge.bus is not None:
-            bus = await stack.enter_async_context(_open_edge(config, plugins, "bus", config.edge.bus, kit(config.edge.bus)))
-        policy: CachePolicy = Rules(config.edge, {name for name, each in storages.items() if isinstance(each, LocalPaths)})
-        if config.edge.policy != "rules" and not storage_only:
-            name = config.edge.policy
-            policy = Guarded(await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name))), name)
-        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy)
-
-
-@asynccontextmanager
-async def open_actions(config: Config, plugins: Plugins, registry: CollectorRegistry) -> AsyncIterator[dict[str, Action]]:
-    """Open every action that the plugins bring, each by its table [recipes.NAME]. Raises: ConfigError, PluginError."""
-    names = plugins.named("action")
-    check_tables(config.recipes.drivers, names)
-    data = str(Path(config.server.data).absolute())  # noqa: ASYNC240 - it asks nothing of the file system
-    async with AsyncExitStack() as stack:
-        actions: dict[str, Action] = {}
-        for name in names:
-            driver = plugins.driver("action", name)
-            settings = decode_driver(driver.config, config.recipes.drivers.get(name, {}), f"recipes.{name}")
-            kit = Kit(data, structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock())
-            actions[name] = await stack.enter_async_context(driver.open(settings, kit))
-        yield actions
-
-
-def recipe_registry(config: Config, plugins: Plugins, actions: Mapping[str, Action]) -> Registry:
-    """The recipes that plugins and the configuration bring. Raises: ConfigError, PluginError."""
-    return Registry(actions, brought=plugins.recipes(), defined=config.recipes.define, storages=config.storage)
-
-
-def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
-    driver = plugins.driver(seam, name, f"auth.{seam}s" if seam == "authenticator" else f"auth.{seam}")
-    table = dict(config.auth.drivers.get(name, {}))
-    shared = {"scope_claim": config.auth.scope_claim, "scope_map": config.auth.scope_map, "default_scopes": config.auth.default_scopes}
-    for key, value in shared.items():
-        if key in driver.config.__struct_fields__:
-            table.setdefault(key, value)
-    return driver.open(decode_driver(driver.config, table, f"auth.{name}"), kit)
-
-
-def _open_edge(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
-    driver = plugins.driver(seam, name, "edge.policy" if seam == "cache_policy" else "edge.bus")
-    return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), kit)
 
 
 def create_app(
@@ -324,8 +215,11 @@ async def _rooms(
         plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
-    variants = Variants(opened.catalog, _maker(config, opened, actions, changes, emit), actions, config.variants, clock)
+    variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
+    tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
+    watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
+    lanes = LaneMetrics(registry, opened.catalog.jobs, config.jobs.lanes)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
     app.lent[HOT] = HotReads(
         front=front,
@@ -350,6 +244,9 @@ async def _rooms(
     for handler in [
         *media_routes(reads, uploads),
         *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
+        *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
+        *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
+        *job_routes(records, tasks, opened.catalog.jobs, access=access),
         *link_routes(records, signer, access),
         *admin_routes(
             records,
@@ -379,7 +276,7 @@ async def _rooms(
     ]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
-    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat)}))
+    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}))
     following = asyncio.create_task(changes.follow())
     try:
         yield
@@ -415,127 +312,8 @@ def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
     return check
 
 
-async def run_worker(
-    config: Config,
-    ending: asyncio.Event,
-    *,
-    plugins: Plugins | None = None,
-    registry: CollectorRegistry | None = None,
-    lanes: Mapping[str, int] | None = None,
-) -> None:
-    """The worker process: do jobs, by default of the configured `lanes`, and what comes round, until `ending` is set and what runs has had its time."""
-    from mediacdn.jobs.bell import TableBell  # taskiq takes a third of a second to import, which a server need not wait for
-    from mediacdn.jobs.lanes import work_lanes
-
-    loaded = plugins or Plugins.load(config.plugins)
-    own = registry or CollectorRegistry()
-    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own) as actions:
-        stamps = await open_stamps(config)
-        changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
-        rows, settings = opened.catalog.jobs, config.jobs
-        recipes = RecipeWork(
-            opened.catalog, recipe_registry(config, loaded, actions), _maker(config, opened, actions, changes), SystemClock()
-        )
-        runner = Runner(rows, {KIND: recipes}, changes.told, settings)
-
-        def bell(lane: str) -> TableBell:
-            return TableBell(rows, lane, settings.poll_every)
-
-        async with asyncio.TaskGroup() as group:
-            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
-            await work_lanes(settings.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
-            for each in round_about:
-                each.cancel()
-
-
 def _has_thumb(actions: Mapping[str, Action], media_type: str) -> bool:
     return ACTION in actions and any(matches(each, media_type) for each in actions[ACTION].accepts)
-
-
-def _maker(
-    config: Config, opened: Opened, actions: Mapping[str, Action], changes: Changes, emit: Callable[[Event], None] = lambda event: None
-) -> Maker:
-    return Maker(
-        catalog=opened.catalog,
-        storages=opened.storages,
-        routing=config.routing,
-        actions=actions,
-        scratch=Scratch(Path(config.server.data) / "scratch"),
-        remember=opened.digests.remember,
-        clock=SystemClock(),
-        new_id=Ulids(),
-        emit=emit,
-        told=changes.told,
-    )
-
-
-async def open_stamps(config: Config) -> Stamps:
-    """Open the table that the processes of this node share. Raises: StartupError."""
-    return await asyncio.to_thread(Stamps, edge_folder(config))
-
-
-def edge_folder(config: Config) -> Path:
-    """Where the node's shared table and the disk tier live."""
-    return Path(config.server.data) / (config.edge.directory or "edge")
-
-
-def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
-    """What comes round in a worker."""
-    clock = SystemClock()
-    lifecycle = sweeper(opened, changes.told)
-
-    async def sweep() -> None:
-        swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
-        if swept:
-            log.info("swept", objects=len(swept))
-
-    async def retire() -> None:
-        retired = await lifecycle.retire()
-        if retired:
-            log.info("retired", media=retired)
-
-    async def forget() -> None:
-        await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
-
-    async def prune() -> None:
-        await opened.catalog.changes.prune()
-
-    async def reclaim() -> None:
-        taken, changed = await opened.catalog.jobs.reclaim(config.jobs.backoff_base)
-        await changes.told(changed)
-        if taken:
-            log.warning("jobs of dead workers taken back", jobs=taken)
-
-    async def prune_jobs() -> None:
-        completed, failed = (timedelta(seconds=each) for each in (config.jobs.keep_completed, config.jobs.keep_failed))
-        while await opened.catalog.jobs.prune(completed, failed):
-            pass
-
-    every = config.lifecycle.sweep_every
-    return {
-        "reclaim": Chore(config.jobs.lease / 3, reclaim),
-        "jobs": Chore(600.0, prune_jobs),
-        "sweep": Chore(every, sweep),
-        "retire": Chore(every, retire),
-        "idempotency": Chore(600.0, forget),
-        "changes": Chore(600.0, prune),
-    }
-
-
-def sweeper(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]] | None = None) -> Lifecycle:
-    """A Lifecycle for processes that serve nobody: no files open; without `told`, those who serve learn by their own sweep."""
-
-    async def leave(changes: Sequence[Change]) -> None:
-        return
-
-    return Lifecycle(
-        catalog=opened.catalog,
-        told=told or leave,
-        files=OpenFiles(1),
-        storages=opened.storages,
-        clock=SystemClock(),
-        emit=lambda event: None,
-    )
 
 
 async def _exposed(registry: CollectorRegistry) -> bytes:

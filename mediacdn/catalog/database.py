@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mediacdn.catalog.ancestry import AncestryRows
 from mediacdn.catalog.changes import ChangeRows
 from mediacdn.catalog.derivatives import DerivativeRows
 from mediacdn.catalog.engine import create_engine
@@ -30,6 +31,7 @@ class Catalog:
         self._transactions = transactions
         self.dialect = transactions.dialect
         self.media = MediaRows(transactions, clock)
+        self.ancestry = AncestryRows(transactions, clock)
         self.changes = ChangeRows(transactions, clock)
         self.objects = ObjectRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)

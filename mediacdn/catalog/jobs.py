@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
@@ -23,6 +23,7 @@ FIELDS = Job.__struct_fields__
 COLUMNS = [jobs.c[name] for name in FIELDS]
 OVER = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 LOST = "worker_lost"
+REVISION = select(jobs.c.revision).where(jobs.c.id == bindparam("id"))
 
 
 class LeaseLost(Exception):
@@ -94,10 +95,16 @@ class JobRows:
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
+        self._revision_words = transactions.in_words(REVISION)
 
     async def get(self, id: str) -> Job | None:
         """Read a job."""
         return await self._one(jobs.c.id == id)
+
+    async def revision(self, id: str) -> int | None:
+        """Read a job's revision alone, as those who watch it do several times a second."""
+        row = await self._transactions.point(self._revision_words, id)
+        return None if row is None else int(row[0])
 
     async def by_fingerprint(self, fingerprint: str) -> Job | None:
         """Read the one job of a fingerprint."""
@@ -160,13 +167,22 @@ class JobRows:
         return await self._many(jobs.c.media_id == media_id, limit)
 
     async def page(
-        self, *, limit: int, after: str | None = None, state: JobState | None = None, lane: str | None = None
+        self,
+        *,
+        limit: int,
+        after: str | None = None,
+        state: JobState | None = None,
+        lane: str | None = None,
+        kind: str | None = None,
+        media_id: str | None = None,
     ) -> tuple[list[Job], str | None]:
         """List jobs, newest first, of ids below `after`; with the cursor of the next page, None at the end."""
         where = [
             *([jobs.c.id < after] if after else []),
             *([jobs.c.state == state.value] if state else []),
             *([jobs.c.lane == lane] if lane else []),
+            *([jobs.c.kind == kind] if kind else []),
+            *([jobs.c.media_id == media_id] if media_id else []),
         ]
         found = await self._many(and_(True, *where), limit + 1)
         return found[:limit], found[limit - 1].id if len(found) > limit else None

@@ -5,7 +5,10 @@ from typing import Any
 
 import click
 
-VERBS = ("serve", "worker", "token", "sign", "put", "get", "keys", "plugins", "config", "migrate", "doctor", "gc", "explain", "purge")
+VERBS = (
+    "serve", "worker", "token", "sign", "put", "get", "keys", "plugins", "config", "migrate", "doctor", "gc", "explain", "purge",
+    "recipes", "jobs",
+)  # fmt: skip
 
 
 class Verbs(click.Group):

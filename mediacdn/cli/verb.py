@@ -36,6 +36,14 @@ class Verb(click.Command):
         raise SystemExit(1)
 
 
+class Listing(click.Group):
+    """A group of verbs that lists when it is told nothing else."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = args and (not args[0].startswith("-") or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
 def complain(sentence: str, code: str, *, as_json: bool) -> None:
     """Tell a failure: to people on stderr, to programs on stdout."""
     click.echo(f"mediacdn: {sentence}", err=True)

@@ -51,9 +51,9 @@ async def _work(config: "Config", queues: str | None, concurrency: int | None, *
             loop.call_soon_threadsafe(ending.set)
 
         tether(let_go)
-    from mediacdn.app import run_worker
     from mediacdn.catalog.migrate import pending
     from mediacdn.plugins import Plugins
+    from mediacdn.worker_app import run_worker
 
     plugins = Plugins.load(config.plugins)
     if await pending(config.database, Path(config.server.data), plugins.branches()):

@@ -1,4 +1,5 @@
-"""Python client of a mediacdn server, with verbs about media: upload, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge.
+"""Python client of a mediacdn server, with verbs about media: upload, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge,
+and about recipes: run_task, get_task, stream_task, cancel_task, derivatives.
 
     async with Client("http://127.0.0.1:8400", token) as media:
         record = await media.upload(Path("photo.jpg"), public=True)
@@ -23,16 +24,17 @@ from msgspec.structs import replace
 
 from mediacdn.client.download import Download, fetch_file
 from mediacdn.client.record import Fetched, Record, Signed
+from mediacdn.client.tasks import Task, TaskStep, TaskVerbs
 from mediacdn.client.transport import ATTEMPTS, Transport
 from mediacdn.client.upload import Body, Progress, Source
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, Unavailable
 
-__all__ = ["Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source"]
+__all__ = ["Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source", "Task", "TaskStep"]
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(TaskVerbs):
     """A server, by its `base` URL (base path included), or through the unix socket `uds`. Use it as `async with Client(…) as media`.
 
     Every verb raises the MediaError that the server answered with, and Unavailable when it cannot be reached in `attempts` tries.

@@ -228,7 +228,7 @@ def admin_routes(
             freshness=freshness(card),
             tiers=[*(tier for tier, count in (cached.copies or {}).items() if count), media.storage],
             variants=[],
-            jobs=[],
+            jobs=[f"{job.id} {job.code or job.kind} {job.state}" for job in await records.catalog.jobs.of_media(media.id)],
         )
 
     return [quarantine, release, revoke, explain, purge, cache]

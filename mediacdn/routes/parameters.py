@@ -14,6 +14,7 @@ from mediacdn.http.digests import parse_hex_sha256, parse_sha256
 from mediacdn.http.disposition import clean_filename, decode_ext_value
 from mediacdn.http.media_types import normalise
 from mediacdn.ingest import Intake
+from mediacdn.ulids import is_ulid
 
 NAMES = ("public", "title", "tags", "filename", "expires_in", "expires_at", "metadata")
 MAX_TITLE = 500
@@ -86,6 +87,13 @@ def intake(
         sha256=sha256,
         size=size,
     )
+
+
+def cursor(text: str | None) -> str | None:
+    """The `next` of an earlier page. Raises: InvalidParameter."""
+    if text is not None and not is_ulid(text):
+        raise InvalidParameter("'cursor' is the `next` of an earlier page")
+    return text
 
 
 def flag(name: str, text: str) -> bool:

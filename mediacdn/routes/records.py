@@ -62,12 +62,16 @@ class Records:
         return known if isinstance(known, Caller) else await self._callers.by_token(request.scope)
 
     async def readable(self, caller: Caller, media_id: str) -> Media:
-        """The row, when the caller's token may read its record. Raises: Unauthorized, InsufficientScope, NotFound, Gone, MediaExpired, Quarantined."""
+        """The row, when the caller's token may read its record. Raises: what `allowed` raises."""
+        await self.allowed(caller, media_id)
+        return await self._row(media_id)
+
+    async def allowed(self, caller: Caller, media_id: str) -> None:
+        """Whether the caller's token may read a media's record. Raises: Unauthorized, InsufficientScope, NotFound, Gone, MediaExpired, Quarantined."""
         self._access.needs(caller, Scope.READ)
         card = await self._card(media_id)
         verdict = await self._access.verdict(card, caller, "read")
         self._access.read(card, caller, self._clock.now(), verdict, bytes_only=False)
-        return await self._row(media_id)
 
     async def actionable(self, caller: Caller, media_id: str, action: str) -> Media:
         """The row, when the caller may do `action` ("write", "delete", "admin") to it. Raises: what Access.act raises."""
@@ -117,13 +121,11 @@ def record_routes(
         principal = access.needs(caller, Scope.READ)
         if unknown := sorted(set(request.query_params) - _FILTERS):
             raise InvalidParameter(f"{unknown[0][:60]!r} is not a filter; there are {', '.join(sorted(_FILTERS))}")
-        if cursor is not None and not is_ulid(cursor):
-            raise InvalidParameter("'cursor' is the `next` of an earlier page")
         if any(text is not None and "\x00" in text for text in (owner, tag, media_type)):
             raise InvalidParameter("A filter cannot hold NUL")
         page, following = await records.catalog.media.page(
             limit=limit,
-            after=cursor,
+            after=parameters.cursor(cursor),
             owner=owner,
             tag=tag,
             media_type=media_type,

@@ -9,7 +9,8 @@ from prometheus_client.registry import Collector
 
 _LASTING = frozenset({"counter", "histogram", "summary"})
 _LEAST = ("_created", "_start_time_seconds", "_max_fds")
-_MOST = ("_info",)
+_MOST = ("_info", "_jobs_waiting", "_jobs_running", "_jobs_oldest_seconds")
+"""Infos, and what every process reads in one and the same table."""
 
 
 class Reading(Struct, frozen=True, array_like=True):
@@ -50,7 +51,7 @@ def lasting(families: Iterable[Family]) -> list[Family]:
 
 
 def summed(sources: Iterable[Iterable[Family]]) -> list[Family]:
-    """Add the readings of equal name and labels. Gauges add up too (each process has its own), but start times and limits are the least, infos the most."""
+    """Add the readings of equal name and labels. Gauges add up too (each process has its own), but start times and limits are the least, infos and what all of them see alike the most."""
     heads: dict[str, Family] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for source in sources:

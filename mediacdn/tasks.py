@@ -1,0 +1,185 @@
+"""Tasks: recipes that somebody asks to have done to a media. A task is a job of kind "recipe", known by its id; equal wishes are one task, by its fingerprint."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from mediacdn.catalog.database import Catalog
+from mediacdn.errors import Conflict, InvalidArgument, NotFound, Unprocessable
+from mediacdn.http.media_types import matches
+from mediacdn.interfaces import Clock
+from mediacdn.model import Change, Job, JobState, Media, NewJob, Recipe, State, Status
+from mediacdn.recipes.planning import KIND
+from mediacdn.recipes.registry import Registry, Settled
+from mediacdn.ulids import is_ulid
+
+ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+_WITHOUT_BYTES = (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)
+
+
+class Stale(Struct, frozen=True):
+    """A derivative that an older version of a recipe made, while there is a `newest`; `source` is what the recipe was asked for, with `arguments`."""
+
+    id: str
+    source: str
+    recipe: str
+    newest: str
+    arguments: dict[str, Any] = {}
+
+
+class Tasks:
+    """Asking, finding, cancelling and retrying. Rights are the caller's business; `told` hears of what moved media's status."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        registry: Registry,
+        told: Callable[[Sequence[Change]], Awaitable[None]],
+        new_id: Callable[[], str],
+        clock: Clock,
+        attempts: int,
+    ) -> None:
+        self.registry = registry
+        self._catalog = catalog
+        self._told = told
+        self._new_id = new_id
+        self._clock = clock
+        self._attempts = attempts
+
+    async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None) -> tuple[Job, bool]:
+        """Have a recipe done to a media, or find the task that does it, or did; True when it is to be run because of this.
+
+        A task that failed or was cancelled starts again, and so does a completed one of whose outputs one is deleted or expired.
+        Raises: NotFound (no such recipe), InvalidArgument, Unprocessable (it takes no media of this type), Conflict (there are no bytes to be read).
+        """
+        recipe = self.registry.find(name)
+        settled = self.registry.settle(recipe, arguments)
+        self._fits(recipe, media)
+        fingerprint = settled.fingerprint(media.id)
+        known = await self._catalog.jobs.by_fingerprint(fingerprint)
+        again = known is not None and known.state is JobState.COMPLETED and await self._lacks(known)
+        new = NewJob(
+            id=self._new_id(),
+            kind=KIND,
+            lane=settled.lane,
+            media_id=media.id,
+            code=settled.name,
+            arguments=settled.arguments,
+            fingerprint=fingerprint,
+            max_attempts=self._attempts,
+            created_by=by,
+        )
+        job, started, changes = await self._catalog.jobs.ask(new, again=again)
+        await self._told(changes)
+        return job, started
+
+    async def get(self, id: str) -> Job:
+        """Read a task. Raises: NotFound."""
+        job = await self._catalog.jobs.get(id) if is_ulid(id) else None
+        if job is None or job.kind != KIND or job.media_id is None:
+            raise NotFound("There is no such task")
+        return job
+
+    async def of_media(self, media_id: str, *, limit: int, after: str | None = None) -> tuple[list[Job], str | None]:
+        """List a media's tasks, newest first."""
+        return await self._catalog.jobs.page(limit=limit, after=after, kind=KIND, media_id=media_id)
+
+    async def cancel(self, id: str) -> Job:
+        """Cancel a job of any kind. Raises: NotFound; Conflict, when it has ended otherwise."""
+        job, changes = await self._catalog.jobs.cancel(id)
+        await self._told(changes)
+        return job
+
+    async def retry(self, id: str) -> Job:
+        """Start a failed or cancelled job of any kind again. Raises: NotFound; Conflict, when it is neither."""
+        job, changes = await self._catalog.jobs.retry(id)
+        await self._told(changes)
+        return job
+
+    async def stale(self) -> AsyncIterator[Stale]:
+        """Go through the derivatives that a superseded version of a recipe made, and that its newest would make otherwise.
+
+        A derivative is known by its derivation key, and that by the arguments: those of the tasks that are still kept, and the defaults.
+        """
+        superseded = [(old, self.registry.find(old.code)) for old in self.registry.superseded()]
+        defaults = [(self._default(old), self._default(new)) for old, new in superseded]
+        pairs = [(old, new) for old, new in defaults if old is not None and new is not None]
+        told: set[str] = set()
+        async for found in self._stale_by_tasks({old.name: new for old, new in superseded}):
+            told.add(found.id)
+            yield found
+        after = ""
+        while pairs and (page := await self._catalog.ancestry.derived(limit=500, after=after)):
+            after = page[-1].id
+            for media in page:
+                for old, new in pairs:
+                    if media.id not in told and (source := await self._source(media, old, new)) is not None:
+                        told.add(media.id)
+                        yield Stale(media.id, source, old.name, new.name, old.arguments)
+
+    def _default(self, recipe: Recipe) -> Settled | None:
+        try:
+            return self.registry.settle(recipe, {})
+        except InvalidArgument:
+            return None
+
+    async def _stale_by_tasks(self, superseded: dict[str, Recipe]) -> AsyncIterator[Stale]:
+        after: str | None = None
+        while superseded:
+            page, after = await self._catalog.jobs.page(limit=500, after=after, kind=KIND, state=JobState.COMPLETED)
+            for job in page:
+                if job.code not in superseded or job.media_id is None:
+                    continue
+                newest = superseded[job.code]
+                try:
+                    kept = {step.derivation_key(job.media_id) for step in self.registry.settle(newest, job.arguments).steps}
+                except InvalidArgument:  # the newest does not take what the old one took
+                    kept = set()
+                for output in (step.output for step in job.steps if step.output is not None):
+                    media = await self._catalog.media.get(output)
+                    if media is not None and self._here(media) and media.id != job.media_id and media.derivation_key not in kept:
+                        yield Stale(media.id, job.media_id, job.code, newest.name, job.arguments)
+            if after is None:
+                return
+
+    async def _source(self, media: Media, old: Settled, new: Settled) -> str | None:
+        """What `old` was asked for when it made this, or None when it did not, or when `new` would make the same."""
+        assert media.source_id is not None
+        for number, step in enumerate(old.steps):
+            if step.derivation_key(media.source_id) != media.derivation_key:
+                continue
+            if any(each.derivation_key(media.source_id) == media.derivation_key for each in new.steps):
+                return None
+            root = media.source_id
+            for earlier in reversed(old.steps[:number]):  # one that made nothing left its input to the next
+                above = await self._catalog.media.get(root)
+                if above is not None and above.source_id is not None and earlier.derivation_key(above.source_id) == above.derivation_key:
+                    root = above.source_id
+            return root
+        return None
+
+    def _fits(self, recipe: Recipe, media: Media) -> None:
+        accepts = self.registry.accepts(recipe)
+        if not any(matches(each, media.media_type) for each in accepts):
+            raise Unprocessable(
+                f"The recipe {recipe.name} takes {', '.join(accepts)}, and the media is {media.media_type}",
+                accepts=list(accepts),
+                media_type=media.media_type,
+            )
+        if not self._here(media):
+            raise Conflict("The media is withheld, deleted or expired: nothing is made of it")
+        if media.status in _WITHOUT_BYTES:
+            raise Conflict("The media has no bytes yet")
+
+    def _here(self, media: Media) -> bool:
+        return media.state is State.LIVE and (media.expires_at is None or media.expires_at > self._clock.now())
+
+    async def _lacks(self, job: Job) -> bool:
+        """Whether something that the job had made is gone; what is withheld is not."""
+        for output in {step.output for step in job.steps if step.output is not None}:
+            card = await self._catalog.media.card(output)
+            if card is None or card.state is State.DELETED or (card.expires_at is not None and card.expires_at <= self._clock.now()):
+                return True
+        return False
