@@ -232,6 +232,7 @@ async def _rooms(
         files=files,
         local=frozenset(name for name, each in opened.storages.items() if isinstance(each, LocalPaths)),
         warm=senders.warm,
+        variants=variants,
         clock=clock,
     )
     uploads = Uploads(

@@ -6,6 +6,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter as Param
+from litestar.params import QueryParameter
 from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
@@ -27,8 +28,8 @@ from mediacdn.tasks import ENDED, Tasks
 Asked = Request[Any, Any, Any]
 TaskId = Annotated[str, Param(description="The task's ULID, upper case", schema_extra={"pattern": ULID})]
 Code = Annotated[str, Param(description="A recipe's code, for its newest version, or code@version")]
-Cursor = Annotated[str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})]
-Limit = Annotated[int, Param(query="limit", ge=1, le=200)]
+Cursor = Annotated[str | None, QueryParameter(name="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=200)]
 
 
 class Wish(Struct, frozen=True, forbid_unknown_fields=True):
