@@ -34,7 +34,7 @@ class Sandbox:
         self._setup = setup
         self._environment = dict(environment)
         self._queue = queue
-        self._slots = [_Slot(self._start, setup.jobs) for _ in range(children)]
+        self._slots = [_Slot(self._spawn, self._prepare, setup.jobs) for _ in range(children)]
         self._free = list(self._slots)
         self._waiters: deque[asyncio.Future[_Slot]] = deque()
         self._open = True
@@ -119,11 +119,19 @@ class Sandbox:
             return OverLimits("It needs more memory than is allowed")
         return Undecodable()
 
-    async def _start(self) -> Child:
+    async def _spawn(self) -> Child:
         try:
-            return await Child.start(self._setup, self._environment)
-        except (Broken, OSError) as error:
-            _log.error("no child of the sandbox starts", call=self._setup.call, error=str(error))
+            return await Child.spawn(self._environment)
+        except OSError as error:
+            _log.error("no child of the sandbox starts", call=self._setup.call, error=error.strerror)
+            raise Unavailable("The sandbox has no child") from error
+
+    async def _prepare(self, child: Child) -> None:
+        try:
+            await child.prepare(self._setup)
+        except Broken as error:
+            fate = await child.fate()
+            _log.error("no child of the sandbox starts", call=self._setup.call, error=str(error), code=fate, stderr=child.last_words)
             raise Unavailable("The sandbox has no child") from error
 
     async def _take(self) -> "_Slot":
@@ -156,9 +164,10 @@ class Sandbox:
 class _Slot:
     """The place of one child: who is there, and who is on the way."""
 
-    def __init__(self, start: Callable[[], Awaitable[Child]], jobs: int) -> None:
+    def __init__(self, spawn: Callable[[], Awaitable[Child]], prepare: Callable[[Child], Awaitable[None]], jobs: int) -> None:
         self.child: Child | None = None
-        self._start = start
+        self._spawn = spawn
+        self._prepare = prepare
         self._jobs = jobs
         self._closed = False
         self._filling: asyncio.Task[None] | None = None
@@ -176,10 +185,7 @@ class _Slot:
     def spoil(self) -> None:
         """Kill the child; the next one is started when it is wanted, or by `tidy`."""
         if self.child is not None:
-            self.child.kill()
-            burial = asyncio.get_running_loop().create_task(self.child.buried())
-            self._burials.add(burial)
-            burial.add_done_callback(self._burials.discard)
+            self._bury(self.child)
             self.child = None
 
     def tidy(self) -> None:
@@ -208,7 +214,19 @@ class _Slot:
         return self._filling
 
     async def _fill(self) -> None:
-        self.child = await self._start()
+        child = await self._spawn()
+        try:
+            await self._prepare(child)
+        except BaseException:
+            self._bury(child)
+            raise
+        self.child = child
+
+    def _bury(self, child: Child) -> None:
+        child.kill()
+        burial = asyncio.get_running_loop().create_task(child.buried())  # a task of its own: no cancellation leaves a corpse
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
 
     def _filled(self, filling: "asyncio.Task[None]") -> None:
         self._filling = None
