@@ -27,8 +27,8 @@ from mediacdn.tasks import ENDED, Tasks
 Asked = Request[Any, Any, Any]
 TaskId = Annotated[str, Param(description="The task's ULID, upper case", schema_extra={"pattern": ULID})]
 Code = Annotated[str, Param(description="A recipe's code, for its newest version, or code@version")]
-Cursor = Annotated[str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})]
-Limit = Annotated[int, Param(query="limit", ge=1, le=200)]
+Cursor = Annotated[str | None, Param(description="`next` of an earlier page", schema_extra={"pattern": ULID})]
+Limit = Annotated[int, Param(ge=1, le=200)]
 
 
 class Wish(Struct, frozen=True, forbid_unknown_fields=True):
