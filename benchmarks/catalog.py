@@ -16,10 +16,10 @@ import uvloop
 from benchmarks.filling import fill_postgresql, fill_sqlite, id_of, owner_of, tag_of
 from benchmarks.machine import progress
 from benchmarks.results import table
-from mediacdn.app import SystemClock
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.migrate import migrate
 from mediacdn.config import Database
+from mediacdn.drivers import SystemClock
 from tests.services.postgres import PostgresServer
 
 TITLE = "Catalog from 10^3 to 10^6 records"

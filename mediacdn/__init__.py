@@ -8,21 +8,26 @@ from mediacdn.errors import (
     ConfigError,
     Conflict,
     Forbidden,
+    InvalidArgument,
     InvalidParameter,
     InvalidToken,
     MediaError,
     NotFound,
     ObjectCorrupt,
+    OverLimits,
+    Overloaded,
     StorageFull,
     StorageUnavailable,
     TooLarge,
     Unauthorized,
     Unavailable,
+    Undecodable,
     Unprocessable,
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
 from mediacdn.interfaces import (
+    Action,
     Authenticator,
     Authorizer,
     Bus,
@@ -33,13 +38,33 @@ from mediacdn.interfaces import (
     LocalPaths,
     Recall,
     Room,
+    Sink,
+    Source,
     Storage,
     TokenMinter,
 )
-from mediacdn.model import Admission, ByteRange, Card, Change, Event, Media, ObjectInfo, Principal, Scope, State, Status
+from mediacdn.model import (
+    Admission,
+    Argument,
+    ByteRange,
+    Card,
+    Change,
+    Event,
+    Made,
+    Media,
+    ObjectInfo,
+    Plan,
+    Principal,
+    Recipe,
+    Scope,
+    State,
+    Status,
+    Step,
+)
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
+    from mediacdn.sandbox.pool import Sandbox, open_sandbox
 else:
 
     def __getattr__(name: str) -> Any:
@@ -48,11 +73,17 @@ else:
             from mediacdn.keyring import development_key
 
             return development_key
+        if name in ("Sandbox", "open_sandbox"):
+            from mediacdn.sandbox import pool
+
+            return getattr(pool, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
+    "Action",
     "Admission",
+    "Argument",
     "AuthUnavailable",
     "Authenticator",
     "Authorizer",
@@ -73,21 +104,31 @@ __all__ = [
     "FetchRules",
     "Fetched",
     "Forbidden",
+    "InvalidArgument",
     "InvalidParameter",
     "InvalidToken",
     "Kit",
     "LocalPaths",
+    "Made",
     "Media",
     "MediaError",
     "NotFound",
     "ObjectCorrupt",
     "ObjectInfo",
+    "OverLimits",
+    "Overloaded",
+    "Plan",
     "Principal",
     "Recall",
+    "Recipe",
     "Room",
+    "Sandbox",
     "Scope",
+    "Sink",
+    "Source",
     "State",
     "Status",
+    "Step",
     "Storage",
     "StorageFull",
     "StorageUnavailable",
@@ -95,8 +136,10 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "Undecodable",
     "Unprocessable",
     "development_key",
     "fetch",
     "hookimpl",
+    "open_sandbox",
 ]

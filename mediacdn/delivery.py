@@ -39,6 +39,7 @@ HIT_TIMING = field_lines([(b"server-timing", server_timing([("edge", None, "hit"
 BY_LINK = field_lines([(b"referrer-policy", b"no-referrer")])
 BY_TOKEN = field_lines([(b"vary", b"Authorization")])
 """Or a browser shows it on to whoever asks next."""
+BY_ACCEPT = field_lines([(b"vary", b"Accept")])
 FIRST_BYTE = (ByteRange(0, 1),)
 MOST_SLICES = 16
 """Slices that a request for several ranges may touch: a few bytes of each would else read all of the object (RFC 9110 section 14.2 lets us give the whole instead)."""
@@ -61,6 +62,8 @@ class Ask(Struct, frozen=True):
     now: datetime
     at: float
     variant: str = ORIGINAL
+    negotiated: bool = False
+    """Whether Accept had a say in what `card` is."""
 
 
 class Fill(Struct, frozen=True):
@@ -143,7 +146,7 @@ class Delivery:
         `verdict` is the authorizer driver's word, None when it has none. Raises: what Access.read raises, PreconditionFailed, RangeNotSatisfiable.
         """
         card = self._access.read(card, ask.caller, ask.now, verdict)
-        face = self._face(card, ask.now)
+        face = self._face(card, ask)
         headers = ask.headers
         outcome = evaluate(ask.method, headers, face.etag, face.modified, ask.now)
         if outcome is Outcome.FAILED:
@@ -263,6 +266,8 @@ class Delivery:
         told += b"cache-control: %b\r\n" % _freshness(public, longest, remaining)
         if public and self._config.cdn_max_age is not None:
             told += b"cdn-cache-control: %b\r\n" % self._for_cdn(remaining)
+        if ask.negotiated:
+            told += BY_ACCEPT
         if link is not None:
             told += BY_LINK
         elif not public:
@@ -272,14 +277,15 @@ class Delivery:
     def _for_cdn(self, remaining: int | None) -> bytes:
         return cdn_cache_control(self._config.cdn_max_age or 0, self._config.grace, remaining=remaining).encode()
 
-    def _face(self, card: Card, now: datetime) -> Face:
-        face = self._faces.get(card.id)
+    def _face(self, card: Card, ask: Ask) -> Face:
+        name = card.id + ask.variant
+        face = self._faces.get(name)
         if face is None or face.card is not card:  # another card of the same media means that something of it changed
             if len(self._faces) >= self._config.cards:
                 self._faces.clear()
-            face = self._worked_out(card, now)
-            if card.modified <= now:
-                self._faces[card.id] = face
+            face = self._worked_out(card, ask.now)
+            if card.modified <= ask.now:
+                self._faces[name] = face
         return face
 
     def _worked_out(self, card: Card, now: datetime) -> Face:

@@ -8,7 +8,7 @@ import pluggy
 from msgspec import Struct
 
 from mediacdn.interfaces import Clock, Core
-from mediacdn.model import Event, Recipe
+from mediacdn.model import Event, Media, Plan, Recipe
 
 hookspec = pluggy.HookspecMarker("mediacdn")
 hookimpl = pluggy.HookimplMarker("mediacdn")
@@ -49,6 +49,11 @@ def mediacdn_drivers() -> list[Driver]:  # type: ignore[empty-body]
 @hookspec
 def mediacdn_recipes() -> list[Recipe]:  # type: ignore[empty-body]
     """Name the recipes that this plugin brings."""
+
+
+@hookspec
+def mediacdn_plan_jobs(media: Media) -> list[Plan]:  # type: ignore[empty-body]
+    """Name the recipes that a media deserves which is about to be recorded; pure, called on the event loop, planned in the record's transaction."""
 
 
 @hookspec

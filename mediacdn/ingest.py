@@ -6,7 +6,7 @@ written while the body arrives and must stand before the bytes are committed: by
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from mediacdn.config import Limits, Rule
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
 from mediacdn.interfaces import Clock, Counters, Storage
-from mediacdn.model import Event, Media, Principal, Status
+from mediacdn.model import Event, Media, NewJob, Principal, Status
 from mediacdn.sniff import contradicts, extension, kind, sniff
 from mediacdn.storage.placement import place
 
@@ -103,6 +103,7 @@ class Ingest:
         clock: Clock,
         new_id: Callable[[], str],
         emit: Callable[[Event], None],
+        plan: Callable[[Media], Sequence[NewJob]] = lambda media: (),
     ) -> None:
         self._catalog = catalog
         self._storages = storages
@@ -115,6 +116,7 @@ class Ingest:
         self._clock = clock
         self._new_id = new_id
         self._emit = emit
+        self._plan = plan
         self._largest = max(limits.max_upload_size, *limits.by_type.values()) if limits.by_type else limits.max_upload_size
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
@@ -164,7 +166,7 @@ class Ingest:
         storage = self._storages[storage_name]
         media_id = self._new_id()
         key = f"originals/{media_id}.{extension(media_type)}"
-        final: list[Media] = []
+        final: list[tuple[Media, Sequence[NewJob]]] = []
 
         async def body() -> AsyncGenerator[bytes, None]:
             async for batch in _rejoined(head, stream):
@@ -177,11 +179,16 @@ class Ingest:
             media = self._record(principal, intake(), media_type, meter.size, await meter.digest(), storage_name, media_id, key)
             if self._place(principal, intake(), media_type, meter.size if self._sized else None) != storage_name:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
+            jobs = self._plan(media)
+            if any(each.required for each in jobs):
+                media = replace(media, status=Status.UPLOADED)
             await intent()
-            settled = await self._catalog.objects.settle(media, dedupe_key=self._dedupe_key(media), quota=self._limits.quota_per_owner)
+            settled = await self._catalog.objects.settle(
+                media, dedupe_key=self._dedupe_key(media), quota=self._limits.quota_per_owner, jobs=jobs
+            )
             if settled.kind != "new":
                 raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()))
-            final.append(media)
+            final.append((media, jobs))
 
         async with self._leased(lease), self._intent(storage_name, key) as intent:
             try:
@@ -191,9 +198,9 @@ class Ingest:
                 if already.stored.created:
                     self._tell(already.stored.media)
                 return already.stored
-            media = replace(final[0], storage_etag=info.etag)
+            media, jobs = final[0]
             settled = await self._catalog.objects.commit(
-                media, dedupe_key=self._dedupe_key(media), quota=self._limits.quota_per_owner, etag=info.etag
+                media, dedupe_key=self._dedupe_key(media), quota=self._limits.quota_per_owner, etag=info.etag, jobs=jobs
             )
             if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
                 await storage.delete(key)

@@ -43,13 +43,21 @@ class Lifecycle:
         return media
 
     async def delete(self, media_id: str) -> None:
-        """Delete a media for good; its bytes go with the last record that shares them. Idempotent. Raises: CatalogUnavailable."""
+        """Delete a media for good, with all that was made of it; its bytes go with the last record that shares them. Idempotent. Raises: CatalogUnavailable."""
+        derived = await self._catalog.derivatives.kin(media_id)
+        gone = [each for each in [*derived, media_id] if await self._delete(each)]
+        # One that was being made meanwhile was recorded before its source went, or not at all.
+        gone += [each for each in await self._catalog.derivatives.kin(media_id) if await self._delete(each)]
+        if gone:
+            await self._reap()
+
+    async def _delete(self, media_id: str) -> bool:
         gone, changed = await self._catalog.media.delete(media_id)
         await self._told(changed)
         if gone is not None:
             self._files.drop(gone.storage, gone.storage_key)
             self._tell("media.deleted", media_id)
-            await self._reap()
+        return gone is not None
 
     async def quarantine(self, media_id: str, *, scope: str, reason: str | None) -> list[str]:
         """Withhold a media, or with scope "digest" all its twins and descendants and further uploads of the digest. Raises: NotFound."""

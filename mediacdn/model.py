@@ -314,6 +314,21 @@ class Job(Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
 
 
+class Kept(Struct, frozen=True, kw_only=True):
+    """An ad-hoc variant that was made and is kept: an object without an id, known by its media and its canonical text."""
+
+    media_id: str
+    text: str
+    storage: str
+    key: str
+    size: int
+    digest: str
+    media_type: str
+    width: int | None = None
+    height: int | None = None
+    made_at: datetime
+
+
 class Event(Struct, frozen=True):
     """Something that is already true and committed, told to plugins after the fact."""
 

@@ -18,7 +18,7 @@ from mediacdn import hookspecs
 from mediacdn.errors import PluginError
 from mediacdn.hookspecs import SEAMS, Branch, Driver
 from mediacdn.interfaces import Core
-from mediacdn.model import Event, Recipe
+from mediacdn.model import Event, Media, Plan, Recipe
 
 GROUP = "mediacdn"
 _log = structlog.get_logger("mediacdn.plugins")
@@ -82,6 +82,10 @@ class Plugins:
     def recipes(self) -> list[tuple[str, Recipe]]:
         """Collect the recipes of every plugin, each with the plugin's name."""
         return [(name, recipe) for name in self._points for recipe in self._list(name, "mediacdn_recipes", Recipe)]
+
+    def plans(self, media: Media) -> list[Plan]:
+        """Collect what the plugins want done to a media that is about to be recorded."""
+        return [plan for name in self._points for plan in self._list(name, "mediacdn_plan_jobs", Plan, media=media)]
 
     def branches(self) -> list[Branch]:
         """Collect the branches of migrations. Raises: PluginError when two have one label."""

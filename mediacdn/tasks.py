@@ -10,10 +10,10 @@ from mediacdn.errors import Conflict, InvalidArgument, NotFound, Unprocessable
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Job, JobState, Media, NewJob, Recipe, State, Status
+from mediacdn.recipes.planning import KIND
 from mediacdn.recipes.registry import Registry, Settled
 from mediacdn.ulids import is_ulid
 
-KIND = "recipe"
 ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _WITHOUT_BYTES = (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)
 

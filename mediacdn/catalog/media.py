@@ -16,8 +16,10 @@ from mediacdn.catalog.owners import credit, used
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
 from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
-from mediacdn.catalog.tables import media, objects
+from mediacdn.catalog.sharing import let_go
+from mediacdn.catalog.tables import media
 from mediacdn.catalog.transactions import Transactions
+from mediacdn.catalog.variants import forget_variants
 from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed
 from mediacdn.interfaces import Clock
 from mediacdn.model import Card, Change, Media, State
@@ -130,9 +132,8 @@ class MediaRows:
             gone = media_of(row)
             await erase_tags(connection, id)
             await credit(connection, gone.owner, gone.size)
-            last = {"state": case((objects.c.refcount <= 1, "deleting"), else_=objects.c.state), "refcount": objects.c.refcount - 1}
-            mine = (objects.c.storage == gone.storage) & (objects.c.key == gone.storage_key) & (objects.c.state == "live")
-            await connection.execute(update(objects).where(mine).values(last))
+            await let_go(connection, gone.storage, gone.storage_key)
+            await forget_variants(connection, id)
             return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)

@@ -18,6 +18,7 @@ from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import charge, used
 from mediacdn.catalog.rows import write_media
+from mediacdn.catalog.sharing import share
 from mediacdn.catalog.tables import objects, refusals
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
@@ -131,11 +132,9 @@ class ObjectRows:
             raise ContentRefused()
         if dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:
             return Settled("duplicate", existing)
-        same = and_(objects.c.storage == media.storage, objects.c.digest == media.digest, objects.c.state == "live")
-        take = update(objects).where(same).values(refcount=objects.c.refcount + 1).returning(objects.c.key, objects.c.etag)
-        if (row := (await connection.execute(take)).one_or_none()) is None:
+        if (found := await share(connection, media.storage, media.digest)) is None:
             return None
-        shared = replace(media, storage_key=row.key, storage_etag=row.etag)
+        shared = replace(media, storage_key=found[0], storage_etag=found[1])
         await charge(connection, self._transactions.insert, shared.owner, shared.size, quota)
         await write_media(connection, shared, dedupe_key)
         await plan(connection, jobs, self._clock.now())

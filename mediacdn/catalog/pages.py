@@ -25,6 +25,7 @@ class Filters(Struct, frozen=True):
     created_after: datetime | None = None
     visible_to: str | None = None
     include_hidden: bool = False
+    derived: bool = False
 
 
 async def page(
@@ -73,6 +74,8 @@ def _branch(filters: Filters, visible: list[ColumnElement[bool]], *, few: bool, 
             statement = statement.join(recent, recent.c.id == media.c.id)
         else:
             statement = statement.where(media.c.created_at > filters.created_after)
+    if not filters.derived:
+        statement = statement.where(media.c.source_id.is_(None))
     if not filters.include_hidden:
         statement = statement.where(media.c.state == State.LIVE.value, or_(media.c.expires_at.is_(None), media.c.expires_at > now))
     return statement

@@ -188,6 +188,24 @@ refusals = Table(
     Column("created_at", Micros, nullable=False),
 )
 
+variants = Table(
+    "variants",
+    metadata,
+    Column("media_id", Name, nullable=False),
+    Column("text", Name, nullable=False),
+    Column("storage", Name, nullable=False),
+    Column("key", Name, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", Name, nullable=False),
+    Column("media_type", Name, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("made_at", Micros, nullable=False),
+    Column("used_at", Micros, nullable=False),  # to the hour: who makes room asks no more of it
+    PrimaryKeyConstraint("media_id", "text"),
+    sqlite_with_rowid=False,
+)
+
 jobs = Table(
     "jobs",
     metadata,

@@ -248,8 +248,8 @@ async def _edge(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:
     """Look at the folder of the edge, and open what plugins bring to it."""
     import asyncio
 
-    from mediacdn.app import edge_folder
     from mediacdn.cli.drivers import open_edge
+    from mediacdn.drivers import edge_folder
 
     folder = edge_folder(config)
     try:

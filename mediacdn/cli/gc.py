@@ -34,9 +34,10 @@ def command(dry_run: bool, config_file: Path | None, data: Path | None, as_json:
 async def _sweep(config: "Config", *, dry_run: bool) -> list[tuple[str, str]]:
     from prometheus_client import CollectorRegistry
 
-    from mediacdn.app import open_drivers, sweeper
     from mediacdn.catalog.migrate import pending
+    from mediacdn.drivers import open_drivers
     from mediacdn.plugins import Plugins
+    from mediacdn.worker_app import sweeper
 
     plugins = Plugins.load(config.plugins)
     if await pending(config.database, Path(config.server.data), plugins.branches()):

@@ -81,7 +81,7 @@ def _described(config: "Config", code: str | None = None) -> "list[Descriptor]":
     async def work() -> "list[Descriptor]":
         from prometheus_client import CollectorRegistry
 
-        from mediacdn.app import open_actions, recipe_registry
+        from mediacdn.drivers import open_actions, recipe_registry
         from mediacdn.plugins import Plugins
 
         plugins = Plugins.load(config.plugins)
@@ -96,9 +96,9 @@ def _described(config: "Config", code: str | None = None) -> "list[Descriptor]":
 async def _stale(config: "Config", *, rebuild: bool) -> "tuple[list[Stale], list[str]]":
     from prometheus_client import CollectorRegistry
 
-    from mediacdn.app import open_actions, recipe_registry
     from mediacdn.catalog.database import open_catalog
     from mediacdn.cli.drivers import MachineClock
+    from mediacdn.drivers import open_actions, recipe_registry
     from mediacdn.errors import MediaError
     from mediacdn.plugins import Plugins
     from mediacdn.tasks import Tasks

@@ -216,12 +216,12 @@ class Jobs(Section, frozen=True):
 class Variants(Section, frozen=True):
     """Forms of media made when asked for. `presets` maps a name to the spec of the action that makes variants; who may read a media may read its presets."""
 
-    presets: dict[str, dict[str, Any]] = field(default_factory=lambda: {"thumb": {"w": 320, "h": 320, "fit": "inside"}})
+    presets: dict[str, dict[str, Any]] = field(default_factory=lambda: {"thumb": {"w": 320, "h": 320, "fit": "inside", "frame": 0}})
     unsigned: bool = False
     """Whether ad-hoc variants need no signed link. Whoever reads a media can then have any number of forms of it made."""
     max_per_media: Count = 64
     """Ad-hoc variants of one media that are kept; the one used longest ago makes room."""
-    negotiate: tuple[Literal["avif", "webp", "jpeg", "png", "gif"], ...] = ("avif", "webp", "jpeg")
+    negotiate: tuple[Literal["avif", "webp", "jpeg", "png", "gif"], ...] = ("webp", "jpeg")
     """Formats for a variant that names none, the best first, chosen by the request's Accept."""
 
 
@@ -263,7 +263,7 @@ class Config(Section, frozen=True):
     variants: Variants = Variants()
     recipes: Recipes = Recipes()
     lifecycle: Lifecycle = Lifecycle()
-    plugins: tuple[str, ...] = ("local", "jwt")
+    plugins: tuple[str, ...] = ("local", "jwt", "vips")
 
 
 HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "recipes": Recipes}

@@ -1,6 +1,6 @@
 """Who a request comes from: its signed link, or the principal that an authenticator driver vouches for. Decides nothing about media."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from mediacdn import signing
@@ -57,9 +57,9 @@ class Callers:
             raise InvalidSignature() from None
         return signing.verify_query(self._lookup, scope["method"], path, raw, int(self._clock.now().timestamp()))
 
-    def prefix_link(self, scope: Scope, token: str, media_id: str, rest: str) -> Link:
+    def prefix_link(self, scope: Scope, token: str, media_id: str, rest: str, presets: Collection[str] = ()) -> Link:
         """The link of a `/s/{token}/…` path, verified and covering this path. Raises: InvalidSignature, LinkExpired."""
         link = signing.verify_prefix(self._lookup, token, scope["method"], int(self._clock.now().timestamp()))
-        if not signing.link_covers(link, media_id, rest):
+        if not signing.link_covers(link, media_id, rest, presets):
             raise InvalidSignature()
         return link

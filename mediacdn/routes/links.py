@@ -11,7 +11,8 @@ from msgspec.structs import asdict
 from mediacdn import signing
 from mediacdn.access import Access, Caller
 from mediacdn.config import Signing
-from mediacdn.errors import Forbidden, InvalidParameter, MediaError, NotFound, TooLarge
+from mediacdn.derivation.variants import Variants
+from mediacdn.errors import Forbidden, InvalidArgument, InvalidParameter, MediaError, NotFound, TooLarge
 from mediacdn.http.peers import address_matches
 from mediacdn.interfaces import Clock
 from mediacdn.keyring import RingFile
@@ -67,16 +68,16 @@ class SignedBatch(Struct, frozen=True):
 class Signer:
     """Makes links within the configured limits and the caller's own rights."""
 
-    def __init__(self, *, ring: RingFile, config: Signing, addresses: Addresses, clock: Clock) -> None:
+    def __init__(self, *, ring: RingFile, config: Signing, variants: Variants, addresses: Addresses, clock: Clock) -> None:
         self._ring = ring
+        self._variants = variants
         self._config = config
         self._addresses = addresses
         self._clock = clock
 
     def sign(self, media: Media, caller: Caller, wish: Wish) -> Signed:
-        """Raises: InvalidParameter, Forbidden."""
-        if wish.variant is not None:
-            raise InvalidParameter("This server makes no variants")
+        """Raises: InvalidParameter, InvalidArgument, NotFound for an unknown preset, Forbidden."""
+        wanted = None if wish.variant is None else self._variants.resolve(wish.variant)
         if wish.disposition not in (None, "attachment", "inline"):
             raise InvalidParameter('\'disposition\' is "attachment" or "inline"')
         if wish.prefix and wish.disposition is not None:
@@ -96,8 +97,11 @@ class Signer:
         disposition = wish.disposition if wish.disposition == "attachment" else None  # inline is what a link means without it
         ring = self._ring.ring()
         path = f"/v1/media/{media.id}"
+        if wanted is not None:
+            path += "/thumb" if wanted.preset == "thumb" else f"/v/{wanted.text}"
         if wish.prefix:
-            token = signing.mint_prefix(ring, media.id, exp=exp, iat=iat, sub=wish.sub, ip=wish.ip)
+            covers = () if wanted is None or wanted.preset is not None else (wanted.text,)
+            token = signing.mint_prefix(ring, media.id, exp=exp, iat=iat, covers=covers, sub=wish.sub, ip=wish.ip)
             url = f"/s/{token}{path}"
         else:
             url = signing.sign_query(ring, path, exp=exp, iat=iat, sub=wish.sub, ip=wish.ip, disposition=disposition)
@@ -111,7 +115,7 @@ def link_routes(records: Records, signer: Signer, access: Access) -> list[Any]:
         "/v1/media/{media_id:str}/sign",
         guards=[records.known],
         status_code=200,
-        responses=problems(*READS_RECORD, Forbidden, TooLarge),
+        responses=problems(*READS_RECORD, Forbidden, TooLarge, InvalidArgument),
         security=WITH_TOKEN,
         tags=["links"],
     )

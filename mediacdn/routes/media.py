@@ -19,7 +19,20 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.idempotency import Answered
 from mediacdn.config import Limits
 from mediacdn.delivery import Ask, Delivery
-from mediacdn.errors import EncodingRefused, IdempotencyMismatch, InvalidParameter, MediaError, NotFound, TooLarge
+from mediacdn.derivation.variants import Variants
+from mediacdn.errors import (
+    EncodingRefused,
+    Forbidden,
+    IdempotencyMismatch,
+    InvalidArgument,
+    InvalidParameter,
+    MediaError,
+    NotFound,
+    OverLimits,
+    Overloaded,
+    TooLarge,
+    Undecodable,
+)
 from mediacdn.http.digests import parse_hex_sha256
 from mediacdn.ingest import Ingest, Intake, Stored
 from mediacdn.interfaces import Clock
@@ -42,7 +55,18 @@ Id = Annotated[str, Param(description="The media's ULID, upper case", schema_ext
 class Reads:
     """The Litestar door to `delivery.decide`."""
 
-    def __init__(self, *, cards: CardCache, callers: Callers, access: Access, delivery: Delivery, senders: Senders, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        cards: CardCache,
+        callers: Callers,
+        access: Access,
+        delivery: Delivery,
+        senders: Senders,
+        variants: Variants,
+        clock: Clock,
+    ) -> None:
+        self._variants = variants
         self._cards = cards
         self._callers = callers
         self._access = access
@@ -50,12 +74,15 @@ class Reads:
         self._senders = senders
         self._clock = clock
 
-    async def answer(self, scope: Any, media_id: str, token: str | None = None, rest: str = "") -> Any:
-        """Decide and open the answer to a read. Security first: nothing of the object is looked at before the caller's right is known."""
+    async def answer(self, scope: Any, media_id: str, token: str | None = None, *, rest: str = "", form: str | None = None) -> Any:
+        """Decide and open the answer to a read, of the original or of the variant `form`, whose path below the media is `rest`.
+
+        Security first: nothing of the object is looked at before the caller's right is known.
+        """
         if not is_ulid(media_id):
             raise NotFound()
-        headers = header_map(scope)
-        link = self._callers.query_link(scope) if token is None else self._callers.prefix_link(scope, token, media_id, rest)
+        headers, presets = header_map(scope), self._variants.presets
+        link = self._callers.query_link(scope) if token is None else self._callers.prefix_link(scope, token, media_id, rest, presets)
         card = self._cards.peek(media_id) or await self._cards.get(media_id)
         if link is not None or (card is not None and card.public):
             caller, verdict = Caller(None, link, scope.get("peer")), None
@@ -64,8 +91,21 @@ class Reads:
             verdict = await self._access.verdict(card, caller, "read")
         scope["subject"] = caller.principal.id if caller.principal is not None else link.sub if link is not None else None
         now = self._clock.now()
-        decided = self._delivery.decide(Ask(scope["method"], headers, caller, now, now.timestamp()), card, verdict)
-        return await self._senders.sender(decided, scope)
+        if form is None:
+            decided = self._delivery.decide(Ask(scope["method"], headers, caller, now, now.timestamp()), card, verdict)
+            return await self._senders.sender(decided, scope)
+        card = self._access.read(card, caller, now, verdict)
+        wanted = self._variants.resolve(form)
+        if wanted.preset is None and link is None and not self._variants.unsigned:
+            raise Forbidden("A variant that is no preset needs a signed link")
+        found = await self._variants.form(card, wanted, headers.get("accept"))
+        now = self._clock.now()
+        ask = Ask(scope["method"], headers, caller, now, now.timestamp(), found.mark, found.negotiated)
+        # Making it may have taken a while: what holds now is asked of the card that is there now.
+        current = self._cards.peek(media_id) or await self._cards.get(media_id)
+        if current is not card:
+            self._access.read(current, caller, now, verdict)
+        return await self._senders.sender(self._delivery.decide(ask, found.card, verdict), scope)
 
 
 class Uploads:
@@ -212,6 +252,8 @@ _BYTES = {
     **answers(None, "Not modified", status=304),
     **problems(*READS_BYTES),
 }
+_FORMS = {**_BYTES, **problems(InvalidArgument, Undecodable, OverLimits, Forbidden, Overloaded)}
+Form_ = Annotated[str | None, Param(description="A preset's name, or name=value,… in any order")]
 _UPLOADED = {**answers(Record, "The existing record of the same bytes"), **problems(*UPLOADS)}
 _LOCATION = ResponseHeader(name="Location", description="Where the media is", documentation_only=True)
 _ETAG = ResponseHeader(name="ETag", description='"sha256:<hex>"', documentation_only=True)
@@ -257,4 +299,29 @@ def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
         """The media's bytes below a prefix token."""
         return await reads.answer(request.scope, media_id, token)  # type: ignore[no-any-return]
 
-    return [upload, read, read_by_prefix]
+    @route(
+        ["/v1/media/{media_id:str}/thumb", "/v1/media/{media_id:str}/v/{variant:str}"],
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        responses=_FORMS,
+        response_headers=[_ETAG],
+        security=WITH_TOKEN_LINK_OR_NOTHING,
+        tags=["media"],
+    )
+    async def read_variant(request: Request[Any, Any, Any], media_id: Id, variant: Form_ = None) -> ASGIResponse:
+        """A preset, such as `thumb`, or an ad-hoc variant of a picture, such as `w=320,fit=cover,format=webp`; the latter by a signed link."""
+        rest = "/thumb" if variant is None else f"/v/{variant}"
+        return await reads.answer(request.scope, media_id, rest=rest, form=variant or "thumb")  # type: ignore[no-any-return]
+
+    @route(
+        ["/s/{token:str}/v1/media/{media_id:str}/thumb", "/s/{token:str}/v1/media/{media_id:str}/v/{variant:str}"],
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        responses=_FORMS,
+        response_headers=[_ETAG],
+        tags=["media"],
+    )
+    async def read_variant_by_prefix(request: Request[Any, Any, Any], token: str, media_id: Id, variant: Form_ = None) -> ASGIResponse:
+        """A variant below a prefix token: any preset, and the ad-hoc ones that the token lists."""
+        rest = "/thumb" if variant is None else f"/v/{variant}"
+        return await reads.answer(request.scope, media_id, token, rest=rest, form=variant or "thumb")  # type: ignore[no-any-return]
+
+    return [upload, read, read_by_prefix, read_variant, read_variant_by_prefix]

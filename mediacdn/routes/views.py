@@ -1,5 +1,6 @@
 """What the API shows of a media, as Structs that are both the JSON and its OpenAPI schema."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +42,7 @@ class Record(Struct, frozen=True, kw_only=True):
     frame_rate: float | None
     codecs: str | None
     placeholder: str | None
+    facts: dict[str, Any]
     tags: tuple[str, ...]
     metadata: dict[str, Any]
     storage: str
@@ -78,8 +80,9 @@ def anonymous(media: Media) -> Media:
 class Addresses:
     """URLs as callers see them: under `server.public_url` where it is set, else relative to the host they called; never made from Host."""
 
-    def __init__(self, public_url: str | None, base_path: str) -> None:
+    def __init__(self, public_url: str | None, base_path: str, has_thumb: Callable[[str], bool] = lambda media_type: False) -> None:
         self._prefix = (public_url or "").rstrip("/") + base_path
+        self._has_thumb = has_thumb
 
     def url(self, path: str) -> str:
         return self._prefix + path
@@ -106,6 +109,7 @@ class Addresses:
             frame_rate=media.frame_rate,
             codecs=media.codecs,
             placeholder=media.placeholder,
+            facts=media.facts,
             tags=media.tags,
             metadata=media.metadata,
             storage=media.storage,
@@ -119,6 +123,6 @@ class Addresses:
             expires_at=media.expires_at,
             quarantined=media.state is State.QUARANTINED,
             upload_time=media.created_at,
-            urls=Urls(original, None, None, None, f"{original}/download"),
+            urls=Urls(original, f"{original}/thumb" if self._has_thumb(media.media_type) else None, None, None, f"{original}/download"),
             ignored=ignored,
         )

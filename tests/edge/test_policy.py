@@ -15,9 +15,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from mediacdn.app import open_drivers
 from mediacdn.catalog.migrate import migrate
 from mediacdn.config import Edge, EdgeRule, load
+from mediacdn.drivers import open_drivers
 from mediacdn.edge.guarded import FAILED, Guarded
 from mediacdn.edge.policy import KEPT, Passed, Rules
 from mediacdn.errors import MediaError

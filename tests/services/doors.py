@@ -19,10 +19,11 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from mediacdn import signing
-from mediacdn.app import SystemClock, create_app
+from mediacdn.app import create_app
 from mediacdn.catalog.migrate import migrate
 from mediacdn.cli.token import minted
 from mediacdn.config import Config
+from mediacdn.drivers import SystemClock
 from mediacdn.keyring import open_keyring
 from mediacdn.plugins import Plugins
 from mediacdn.server.deadlines import Deadlines, deadline_protocol

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import update
 
-from mediacdn.app import SystemClock
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.jobs import Held
 from mediacdn.catalog.tables import media
 from mediacdn.config import Database
+from mediacdn.drivers import SystemClock
 from mediacdn.model import Job, JobState, StepRun
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Jobs: what is to be done, by whom just now, and what came of it; and what was found out about a media besides its dimensions."""
+"""Jobs, ad-hoc variants, and what was found out about a media besides its dimensions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,22 @@ NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 def upgrade() -> None:
     """Create the table with its indexes; give media their facts."""
     op.add_column("media", sa.Column("facts", sa.Text, nullable=False, server_default="{}"))
+    op.create_table(
+        "variants",
+        sa.Column("media_id", NAME, nullable=False),
+        sa.Column("text", NAME, nullable=False),
+        sa.Column("storage", NAME, nullable=False),
+        sa.Column("key", NAME, nullable=False),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("digest", NAME, nullable=False),
+        sa.Column("media_type", NAME, nullable=False),
+        sa.Column("width", sa.Integer),
+        sa.Column("height", sa.Integer),
+        sa.Column("made_at", sa.BigInteger, nullable=False),
+        sa.Column("used_at", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("media_id", "text"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "jobs",
         sa.Column("id", NAME, primary_key=True),

@@ -1,0 +1,197 @@
+"""One step: an action run on a media, and its output kept as a media of its own. The derivation key makes it one, however often and by however many it is made."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.derivatives import dedupe_key
+from mediacdn.catalog.jobs import Held
+from mediacdn.config import Rule
+from mediacdn.derivation.files import Original, Output, Scratch
+from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
+from mediacdn.http.media_types import matches
+from mediacdn.interfaces import Action, Clock, Storage
+from mediacdn.model import Change, Event, Kept, Made, Media, Status
+from mediacdn.recipes.registry import SettledStep
+from mediacdn.sniff import extension, kind
+from mediacdn.storage.placement import place
+
+HEARTBEAT = 60.0
+
+
+def _unheard(share: float) -> None:
+    pass
+
+
+class Maker:
+    """Runs steps, bound to the actions, the catalog and the storages. `told` hears of changes to what it described."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        storages: Mapping[str, Storage],
+        routing: tuple[Rule, ...],
+        actions: Mapping[str, Action],
+        scratch: Scratch,
+        remember: Callable[[str, str], None],
+        clock: Clock,
+        new_id: Callable[[], str],
+        emit: Callable[[Event], None],
+        told: Callable[[Sequence[Change]], Awaitable[None]],
+    ) -> None:
+        self._catalog = catalog
+        self._storages = storages
+        self._default_storage = "default" if "default" in storages else next(iter(storages))
+        self._routing = routing
+        self._actions = actions
+        self._scratch = scratch
+        self._remember = remember
+        self._clock = clock
+        self._new_id = new_id
+        self._emit = emit
+        self._told = told
+
+    async def run(
+        self, source: Media, step: SettledStep, progress: Callable[[float], None] = _unheard, held: Held | None = None
+    ) -> tuple[Made, Media | None]:
+        """Do a step to a media: give what the action says, and the derivative, None when it only looked. `held` is the lease this happens under.
+
+        Raises: UnsupportedType, Undecodable, OverLimits, Gone, LeaseLost, StorageFull, Unavailable.
+        """
+        async with self._made(source, step.action, step.spec, progress) as (made, output):
+            if made.media_type:
+                return made, await self._derivative(source, step, made, output, held)
+        if held is not None:
+            await self._told(await self._catalog.derivatives.describe(source.id, made, held))
+        return made, None
+
+    async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int) -> Kept:
+        """Make an ad-hoc variant, known by `text`, of which a media has at most so many. Raises: as `run`."""
+        async with self._made(source, action, spec, _unheard) as (made, output):
+            size, digest = await output.measured()
+            storage, now = self._place(source, made, size), self._clock.now()
+            new = Kept(
+                media_id=source.id,
+                text=text,
+                storage=storage,
+                key=f"variants/{self._new_id()}.{extension(made.media_type)}",
+                size=size,
+                digest=digest,
+                media_type=made.media_type,
+                width=made.width,
+                height=made.height,
+                made_at=now,
+            )
+            async with self._intent(storage, new.key):
+                info = await self._storages[storage].put(new.key, output.chunks(), size=size)
+                kept, own = await self._catalog.variants.keep(new, info.etag, most)
+                if not own:
+                    await self._storages[storage].delete(new.key)
+                    await self._catalog.objects.forget(storage, new.key)
+            return kept
+
+    @asynccontextmanager
+    async def _made(
+        self, source: Media, action: str, spec: Mapping[str, Any], progress: Callable[[float], None]
+    ) -> AsyncIterator[tuple[Made, Output]]:
+        does = self._actions.get(action)
+        if does is None:
+            raise NotFound(f"No plugin of this process brings the action {action!r}")
+        if not any(matches(each, source.media_type) for each in does.accepts):
+            raise UnsupportedType(f"{action} does not read {source.media_type}")
+        storage = self._storages.get(source.storage)
+        if storage is None:
+            raise StorageUnavailable("The storage of this object is not configured")
+        async with self._scratch.file() as descriptor:
+            output = Output(descriptor, progress)
+            yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
+
+    async def _derivative(self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None) -> Media:
+        derivation_key = step.derivation_key(source.id)
+        size, digest = await output.measured()
+        new = self._record(source, step, made, size, digest, derivation_key)
+        storage = self._storages[new.storage]
+        async with self._intent(new.storage, new.storage_key):
+            info = await storage.put(new.storage_key, output.chunks(), size=size)
+            settled = await self._catalog.objects.commit(new, dedupe_key=dedupe_key(derivation_key), quota=0, etag=info.etag, held=held)
+            if settled.kind != "new":  # the same bytes are there, or the same derivative is
+                await storage.delete(new.storage_key)
+                await self._catalog.objects.forget(new.storage, new.storage_key)
+        if settled.kind != "duplicate":
+            detail = {"media_type": new.media_type, "size": size, "source_id": source.id, "relationship": step.relationship}
+            self._emit(Event("media.derived", settled.media.id, self._clock.now(), detail))
+        return settled.media
+
+    def _place(self, source: Media, made: Made, size: int) -> str:
+        rules = self._routing
+        return place(
+            rules, self._default_storage, media_type=made.media_type, size=size, tags=source.tags, owner=source.owner, public=source.public
+        )[0]
+
+    def _record(self, source: Media, step: SettledStep, made: Made, size: int, digest: str, derivation_key: str) -> Media:
+        name = self._new_id()
+        storage = step.saves_to or self._place(source, made, size)
+        now = self._clock.now()
+        return Media(
+            id=name,
+            owner=source.owner,
+            public=source.public,
+            status=Status.READY,
+            kind=kind(made.media_type),
+            media_type=made.media_type,
+            size=size,
+            digest=digest,
+            width=made.width,
+            height=made.height,
+            duration=made.duration,
+            frame_rate=made.frame_rate,
+            codecs=made.codecs,
+            placeholder=made.placeholder,
+            facts=made.facts,
+            storage=storage,
+            storage_key=f"derivatives/{name}.{extension(made.media_type)}",
+            source_id=source.id,
+            derivation_key=derivation_key,
+            relationship=step.relationship,
+            created_at=now,
+            updated_at=now,
+        )
+
+    @asynccontextmanager
+    async def _intent(self, storage: str, key: str) -> AsyncIterator[None]:
+        """Say what is about to be written, keep saying it, and take it back when it comes to nothing."""
+        objects = self._catalog.objects
+        await objects.intend(storage, key)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._alive, storage, key)
+                yield
+                group.cancel_scope.cancel()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await self._take_back(storage, key)
+            raise _only(error) from None
+
+    async def _alive(self, storage: str, key: str) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT)
+            await self._catalog.objects.touch([(storage, key)])
+
+    async def _take_back(self, storage: str, key: str) -> None:
+        try:
+            if await self._catalog.objects.abandon(storage, key):
+                await self._storages[storage].delete(key)
+                await self._catalog.objects.forget(storage, key)
+        except MediaError:
+            return  # the sweep finds it by its age
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one error of a group of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,168 @@
+"""Variants on demand: from a media's card and what is asked for, the card of its form, made now when nobody has asked before.
+
+The card that is given is the media's own but for its bytes: whoever may read the one may read the other, and what kills the one kills the other.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mediacdn.catalog.database import Catalog
+from mediacdn.config import Variants as Settings
+from mediacdn.derivation.maker import Maker
+from mediacdn.errors import Gone, MediaError, NotFound
+from mediacdn.http.media_types import matches
+from mediacdn.http.negotiation import preferences
+from mediacdn.interfaces import Action, Clock
+from mediacdn.jobs.backoff import hopeless
+from mediacdn.model import Card, Media
+from mediacdn.recipes.fingerprints import derivation_key
+from mediacdn.recipes.registry import SettledStep
+from mediacdn.sniff import extension
+from mediacdn.variants import Variant, canonical, choose_format, read_presets, resolve
+
+ACTION = "image"
+"""The action that makes variants."""
+KEPT = 20_000
+"""Forms whose cards are kept in the process; and so many times less, pictures that cannot be read."""
+REFUSED_FOR = 30.0
+OPAQUE = frozenset({"image/jpeg"})
+
+
+class Form(Struct, frozen=True):
+    """A form of a media: its card, the name under which the edge keeps it, and whether the request's Accept had a say in its format."""
+
+    card: Card
+    mark: str
+    negotiated: bool
+
+
+class _Known(Struct, frozen=True):
+    of: Card
+    form: Form
+
+
+class Variants:
+    """Finds forms, and has them made: each once, however many ask at the same time."""
+
+    def __init__(self, catalog: Catalog, maker: Maker, actions: Mapping[str, Action], settings: Settings, clock: Clock) -> None:
+        self._catalog = catalog
+        self._maker = maker
+        self._action = actions.get(ACTION)
+        self._settings = settings
+        self._now: Callable[[], datetime] = clock.now
+        self._presets = {} if self._action is None else read_presets(self._action.arguments, settings.presets)
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._looks: OrderedDict[str, tuple[Card, bool, bool]] = OrderedDict()
+        self._refused: OrderedDict[tuple[str, str], tuple[MediaError, float]] = OrderedDict()
+        self._making: dict[tuple[str, str], asyncio.Task[Form]] = {}
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether ad-hoc variants need no signed link."""
+        return self._settings.unsigned
+
+    @property
+    def presets(self) -> frozenset[str]:
+        """The names that need none either way."""
+        return frozenset(self._presets)
+
+    def resolve(self, text: str) -> Variant:
+        """Read what is asked for. Raises: NotFound, InvalidArgument."""
+        if self._action is None:
+            raise NotFound("This server makes no variants")
+        return resolve(text, self._action.arguments, self._presets)
+
+    async def form(self, card: Card, wanted: Variant, accept: str | None) -> Form:
+        """The form of a media that the caller may read. Raises: NotFound for a media of which there are none, Undecodable, OverLimits, Overloaded, Unavailable."""
+        assert self._action is not None
+        if not any(matches(each, card.media_type) for each in self._action.accepts):
+            raise NotFound(f"There are no variants of {card.media_type}")
+        negotiated = "format" not in wanted.spec
+        spec = wanted.spec
+        if negotiated:
+            alpha, motion = await self._look(card)
+            motion = motion and wanted.spec.get("frame") is None
+            spec = {**spec, "format": choose_format(preferences(accept), self._settings.negotiate, alpha=alpha, motion=motion)}
+        text = canonical(self._action.arguments, spec)
+        known = self._known.get((card.id, text))
+        if known is not None and known.of is card:
+            return known.form
+        form = await self._made(card, wanted, spec, text)
+        return form if form.negotiated == negotiated else replace(form, negotiated=negotiated)
+
+    async def _made(self, card: Card, wanted: Variant, spec: Mapping[str, Any], text: str) -> Form:
+        name = (card.id, text)
+        refused = self._refused.get(name)
+        if refused is not None and time.monotonic() < refused[1]:
+            raise refused[0]
+        making = self._making.get(name)
+        if making is None:
+            making = self._making[name] = asyncio.ensure_future(self._make(card, wanted, spec, text))
+            making.add_done_callback(lambda done: self._over(name, done))
+        return await asyncio.shield(making)
+
+    async def _make(self, card: Card, wanted: Variant, spec: Mapping[str, Any], text: str) -> Form:
+        if wanted.preset is not None:
+            key = derivation_key(card.id, ACTION, spec)
+            media = await self._catalog.derivatives.find(key)
+            if media is None:
+                step = SettledStep(name=wanted.preset, action=ACTION, spec=dict(spec), relationship=wanted.preset)
+                _, media = await self._maker.run(await self._source(card), step)
+                assert media is not None
+            shown = replace(
+                card, storage=media.storage, key=media.storage_key, size=media.size, digest=media.digest, media_type=media.media_type,
+                modified=media.created_at, width=media.width, height=media.height, duration=None, filename=_named(card, media.media_type),
+            )  # fmt: skip
+        else:
+            kept = await self._catalog.variants.find(card.id, text)
+            if kept is None:
+                kept = await self._maker.variant(await self._source(card), ACTION, spec, text, self._settings.max_per_media)
+            shown = replace(
+                card, storage=kept.storage, key=kept.key, size=kept.size, digest=kept.digest, media_type=kept.media_type,
+                modified=kept.made_at, width=kept.width, height=kept.height, duration=None, filename=_named(card, kept.media_type),
+            )  # fmt: skip
+        # With the digest in its name no copy of an earlier making, under an older configuration, can pass for this one.
+        form = Form(shown, f"{wanted.preset or text}~{shown.digest[:16]}", "format" not in wanted.spec)
+        _keep(self._known, (card.id, text), _Known(card, form), KEPT)
+        return form
+
+    async def _source(self, card: Card) -> Media:
+        media = await self._catalog.media.get(card.id)
+        if media is None:
+            raise Gone()
+        return media
+
+    async def _look(self, card: Card) -> tuple[bool, bool]:
+        """Whether the picture has transparent parts, and whether it moves; as long as nobody has looked, what its type could have."""
+        seen = self._looks.get(card.id)
+        if seen is not None and seen[0] is card:
+            return seen[1], seen[2]
+        facts = (await self._source(card)).facts
+        alpha = bool(facts.get("has_alpha", card.media_type not in OPAQUE))
+        motion = int(facts.get("frames", 1)) > 1
+        _keep(self._looks, card.id, (card, alpha, motion), KEPT)
+        return alpha, motion
+
+    def _over(self, name: tuple[str, str], done: "asyncio.Task[Form]") -> None:
+        del self._making[name]
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, MediaError) and hopeless(error):
+            _keep(self._refused, name, (error, time.monotonic() + REFUSED_FOR), KEPT // 20)
+
+
+def _named(card: Card, media_type: str) -> str | None:
+    return None if card.filename is None else f"{card.filename.rpartition('.')[0] or card.filename}.{extension(media_type)}"
+
+
+def _keep(kept: "OrderedDict[Any, Any]", name: Any, value: Any, most: int) -> None:
+    kept[name] = value
+    kept.move_to_end(name)
+    if len(kept) > most:
+        kept.popitem(last=False)

@@ -1,0 +1,117 @@
+"""The composition root of a worker process: jobs by lane, and the chores that come round."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from mediacdn.changes import Changes
+from mediacdn.config import Config
+from mediacdn.derivation.recipes import RecipeWork
+from mediacdn.drivers import Opened, SystemClock, maker, open_actions, open_drivers, open_stamps, recipe_registry
+from mediacdn.edge.files import OpenFiles
+from mediacdn.jobs.runner import Runner
+from mediacdn.lifecycle import Lifecycle
+from mediacdn.model import Change
+from mediacdn.plugins import Plugins
+from mediacdn.recipes.planning import KIND
+from mediacdn.worker import Chore, work
+
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+GRACE = 10.0
+"""Seconds that running jobs have when a worker ends; then they are given back."""
+log = structlog.get_logger("mediacdn")
+
+
+async def run_worker(
+    config: Config,
+    ending: asyncio.Event,
+    *,
+    plugins: Plugins | None = None,
+    registry: CollectorRegistry | None = None,
+    lanes: Mapping[str, int] | None = None,
+) -> None:
+    """The worker process: do jobs, by default of the configured `lanes`, and what comes round, until `ending` is set and what runs has had its time."""
+    from mediacdn.jobs.bell import TableBell  # taskiq takes a third of a second to import, which a server need not wait for
+    from mediacdn.jobs.lanes import work_lanes
+
+    loaded = plugins or Plugins.load(config.plugins)
+    own = registry or CollectorRegistry()
+    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own) as actions:
+        stamps = await open_stamps(config)
+        changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
+        rows, settings = opened.catalog.jobs, config.jobs
+        recipes = RecipeWork(
+            opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
+        )
+        runner = Runner(rows, {KIND: recipes}, changes.told, settings)
+
+        def bell(lane: str) -> TableBell:
+            return TableBell(rows, lane, settings.poll_every)
+
+        async with asyncio.TaskGroup() as group:
+            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
+            await work_lanes(settings.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
+            for each in round_about:
+                each.cancel()
+
+
+def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
+    """What comes round in a worker."""
+    clock = SystemClock()
+    lifecycle = sweeper(opened, changes.told)
+
+    async def sweep() -> None:
+        swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
+        if swept:
+            log.info("swept", objects=len(swept))
+
+    async def retire() -> None:
+        retired = await lifecycle.retire()
+        if retired:
+            log.info("retired", media=retired)
+
+    async def forget() -> None:
+        await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
+
+    async def prune() -> None:
+        await opened.catalog.changes.prune()
+
+    async def reclaim() -> None:
+        taken, changed = await opened.catalog.jobs.reclaim(config.jobs.backoff_base)
+        await changes.told(changed)
+        if taken:
+            log.warning("jobs of dead workers taken back", jobs=taken)
+
+    async def prune_jobs() -> None:
+        completed, failed = (timedelta(seconds=each) for each in (config.jobs.keep_completed, config.jobs.keep_failed))
+        while await opened.catalog.jobs.prune(completed, failed):
+            pass
+
+    every = config.lifecycle.sweep_every
+    return {
+        "reclaim": Chore(config.jobs.lease / 3, reclaim),
+        "jobs": Chore(600.0, prune_jobs),
+        "sweep": Chore(every, sweep),
+        "retire": Chore(every, retire),
+        "idempotency": Chore(600.0, forget),
+        "changes": Chore(600.0, prune),
+    }
+
+
+def sweeper(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]] | None = None) -> Lifecycle:
+    """A Lifecycle for processes that serve nobody: no files open; without `told`, those who serve learn by their own sweep."""
+
+    async def leave(changes: Sequence[Change]) -> None:
+        return
+
+    return Lifecycle(
+        catalog=opened.catalog,
+        told=told or leave,
+        files=OpenFiles(1),
+        storages=opened.storages,
+        clock=SystemClock(),
+        emit=lambda event: None,
+    )
