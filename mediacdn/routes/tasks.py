@@ -1,6 +1,6 @@
 """Recipes and tasks: what can be made of a media, asking for it, and following how it comes about."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
@@ -46,9 +46,17 @@ class Recipes(Struct, frozen=True):
     items: list[Descriptor]
 
 
+class TaskEvent(Struct, frozen=True):
+    """One event. `data` is JSON: of `task` the whole task, whose revision `id` is; of `end` its id and status."""
+
+    event: Literal["task", "end"]
+    id: str
+    data: str
+
+
 _STREAM = {
     200: ResponseSpec(
-        str,
+        TaskEvent,
         generate_examples=False,
         media_type="text/event-stream",
         description="Events `task` (the task as JSON; `id` is its revision) whenever it changes, and one `end` (`{id, status}`) when it has ended; then the stream ends",
