@@ -32,6 +32,7 @@ ignored_auth.enabled = true
 
 [parameters]
 "path.media_id" = "{media}"
+"path.variant" = "thumb"
 "path.code" = "small"
 "path.task_id" = "{task}"
 "path.job_id" = "{job}"
@@ -42,7 +43,11 @@ include-path = "/v1/media/{{media_id}}"
 parameters = {{ "path.media_id" = "{doomed}" }}
 
 [[operations]]
-include-path = "/s/{{token}}/v1/media/{{media_id}}"
+include-path-regex = "^/v1/media/[{{]media_id[}}]/(thumb|v/.*)$"
+parameters = {{ "path.media_id" = "{linked}" }}
+
+[[operations]]
+include-path-regex = "^/s/"
 parameters = {{ "path.media_id" = "{linked}", "path.token" = "{token}" }}
 
 # What no schema can say: `expires_in` excludes `expires_at`, which lies in the future; there is no variant that this server makes.
@@ -58,7 +63,7 @@ checks.negative_data_rejection.enabled = false
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server of its own: much is written, quarantined and deleted here."""
     folder = tmp_path_factory.mktemp("schemathesis")
-    toml = workshop.TOML + "[limits]\nuploads_per_second = 0\n"
+    toml = 'plugins = ["local", "jwt", "vips", "workshop"]\n[limits]\nuploads_per_second = 0\n'
     with served(folder / "data", toml, environ=workshop.install(folder / "site")) as running:
         yield running
 
