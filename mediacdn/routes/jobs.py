@@ -31,10 +31,8 @@ def job_routes(records: Records, tasks: Tasks, rows: JobRows, *, access: Access)
     @get("/v1/admin/jobs", responses=problems(*NEEDS_TOKEN), security=WITH_TOKEN, tags=["administration"])
     async def listed(
         request: Asked,
-        cursor: Annotated[
-            str | None, QueryParameter(name="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})
-        ] = None,
-        limit: Annotated[int, QueryParameter(name="limit", ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, Param(description="`next` of an earlier page", schema_extra={"pattern": ULID})] = None,
+        limit: Annotated[int, Param(ge=1, le=200)] = 50,
         status: Annotated[JobState | None, QueryParameter(name="state")] = None,
         lane: str | None = None,
     ) -> JobPage:

@@ -22,6 +22,7 @@ from mediacdn.sandbox.process import Broken, Child, Unsent
 from mediacdn.sandbox.wire import LARGEST_REQUEST, MOST_DESCRIPTORS, Request, Setup, framed
 
 _ERRORS: dict[str, type[MediaError]] = {kind.code: kind for kind in (Undecodable, OverLimits, InvalidArgument)}
+WARM_AFTER = 1.0
 _DETAIL = 300
 _MEMORY = ("alloc", "memory")
 _log = structlog.get_logger("mediacdn.sandbox")
@@ -64,6 +65,12 @@ class Sandbox:
     async def start(self) -> None:
         """Start every child. Raises: Unavailable."""
         await asyncio.gather(*(slot.ready() for slot in self._slots))
+
+    async def warm(self, after: float) -> None:
+        """Start the first child in `after` seconds; the others are started when they are wanted. What keeps it from starting is logged, and told who wants it."""
+        await asyncio.sleep(after)
+        with suppress(Unavailable):
+            await self._slots[0].ready()
 
     async def close(self) -> None:
         """Kill every child and wait until they are gone; who still waits hears Unavailable."""
@@ -247,16 +254,18 @@ async def open_sandbox(
     files: int = 32,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sandbox]:
-    """Start `children` processes that import `call` ("module:function", called with the request and a list of descriptors) and keep them warm.
+    """Have up to `children` processes that import `call` ("module:function", called with the request and a list of descriptors), and keep them warm.
+
+    The first is started a moment later, so that no process that opens it answers its first request later; the others when they are wanted.
 
     `memory` is bytes of address space, `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
-    Raises: Unavailable when a child does not start.
     """
     setup = Setup(call=call, parent=os.getpid(), memory=memory, processor=processor, output=output, files=files, jobs=jobs)
     box = Sandbox(setup, environment or {}, children, queue)
+    warming = asyncio.create_task(box.warm(WARM_AFTER))
     try:
-        await box.start()
         yield box
     finally:
+        warming.cancel()
         await box.close()

@@ -31,6 +31,7 @@ async def opened(**options: Any) -> AsyncIterator[Sandbox]:
     """A sandbox of pranks; afterwards nothing of it is left."""
     before = len(os.listdir("/proc/self/fd"))
     async with open_sandbox(call="tests.sandbox.pranks:run", **{"children": 1, **options}) as box:
+        await box.start()
         yield box
         pids = box.pids
     assert not any(map(alive, pids))
