@@ -78,6 +78,10 @@ class Variants:
         """The names that need none either way."""
         return frozenset(self._presets)
 
+    def makes(self, media_type: str) -> bool:
+        """Whether there are forms of media of this type."""
+        return self._action is not None and any(matches(each, media_type) for each in self._action.accepts)
+
     def resolve(self, text: str) -> Variant:
         """Read what is asked for. Raises: NotFound, InvalidArgument."""
         if self._action is None:
@@ -107,8 +111,7 @@ class Variants:
 
     async def form(self, card: Card, wanted: Variant, accept: str | None) -> Form:
         """The form of a media that the caller may read. Raises: NotFound for a media of which there are none, Undecodable, OverLimits, Overloaded, Unavailable."""
-        assert self._action is not None
-        if not any(matches(each, card.media_type) for each in self._action.accepts):
+        if not self.makes(card.media_type):
             raise NotFound(f"There are no variants of {card.media_type}")
         negotiated = "format" not in wanted.spec
         spec = wanted.spec

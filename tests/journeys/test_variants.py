@@ -197,3 +197,22 @@ def test_nothing_is_left_of_what_was_deleted(tmp_path: Path) -> None:
         until(lambda: all(each["ended_at"] for each in _tasks(own, media)))
         own.client.delete(f"/v1/media/{media}", headers=own.auth("root", "admin"))
         until(lambda: not [each for each in (tmp_path / "objects").rglob("*") if each.is_file()])
+
+
+def test_forms_are_told_of_and_made_ahead(server: Served) -> None:
+    media = server.upload(photo(400, 200, (8, 120, 8)))["id"]
+    path = f"/v1/media/{media}/variants"
+    assert server.client.get(path).status_code == 401
+    told = server.client.get(path, headers=server.auth()).json()
+    assert [each["variant"] for each in told["presets"]] == ["small", "thumb"]
+    assert told["presets"][1]["url"] == f"/v1/media/{media}/thumb"
+    assert told["kept"] == []
+    made = server.client.post(path, json={"variant": "format=png,w=40"}, headers=server.auth())
+    assert made.status_code == 200, made.text
+    view = made.json()
+    assert (view["variant"], view["width"], view["height"], view["media_type"]) == ("w=40,format=png", 40, 20, "image/png")
+    assert hashlib.sha256(server.client.get(view["url"]).content).hexdigest() == view["digest"]
+    [kept] = server.client.get(path, headers=server.auth()).json()["kept"]
+    assert (kept["variant"], kept["url"], kept["digest"]) == (view["variant"], f"/v1/media/{media}/v/w=40,format=png", view["digest"])
+    assert server.client.post(path, json={"variant": "w=0"}, headers=server.auth()).status_code == 422
+    assert server.client.get(f"/v1/media/{server.upload(text(99, b'forms'))['id']}/variants", headers=server.auth()).json()["presets"] == []

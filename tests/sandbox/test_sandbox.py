@@ -259,7 +259,7 @@ async def test_one_child_is_warm_soon_and_the_others_when_they_are_wanted() -> N
     async with open_sandbox(call="tests.sandbox.pranks:run", children=2) as box:
         assert box.pids == []
         await asyncio.sleep(WARM_AFTER)
-        while not box.pids:
+        while not box.pids:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         assert len(box.pids) == 1
         await asyncio.gather(*[box.run({"do": "echo"}, deadline=10) for _ in range(2)])
