@@ -547,7 +547,11 @@ def test_keys_rotate_under_a_running_server(server: Served, near: list[object], 
 
 def test_plugins_are_listed(tmp_path: Path) -> None:
     told = answered("plugins", "--data", tmp_path)
-    assert {each["name"]: each["drivers"] for each in told} == {"local": ["storage:local"], "jwt": ["authenticator:jwt"]}
+    assert {each["name"]: each["drivers"] for each in told} == {
+        "local": ["storage:local"],
+        "jwt": ["authenticator:jwt"],
+        "vips": ["action:image", "action:image-facts"],
+    }
     assert "storage:local" in run("plugins").stdout
     (tmp_path / "m.toml").write_text("plugins = ['local', 'jtw']")
     done = run("plugins", "--config", tmp_path / "m.toml")

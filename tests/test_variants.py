@@ -132,7 +132,8 @@ def test_wrong_presets_are_told_at_start_up() -> None:
 
 
 def test_the_presets_of_the_defaults_are_fine() -> None:
-    assert read_presets(IMAGE, Variants().presets)["thumb"]["fit"] == "inside"
+    frame = Argument(name="frame", type="integer", min=0)
+    assert read_presets([*IMAGE, frame], Variants().presets)["thumb"]["fit"] == "inside"
 
 
 @st.composite

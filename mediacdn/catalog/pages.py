@@ -25,7 +25,6 @@ class Filters(Struct, frozen=True):
     created_after: datetime | None = None
     visible_to: str | None = None
     include_hidden: bool = False
-    derived: bool = False
 
 
 async def page(
@@ -53,7 +52,7 @@ def _visible(filters: Filters) -> list[list[ColumnElement[bool]]]:
 
 
 def _branch(filters: Filters, visible: list[ColumnElement[bool]], *, few: bool, after: str | None, now: datetime) -> Select[Any]:
-    statement = select(*COLUMNS).where(HERE, *visible)
+    statement = select(*COLUMNS).where(HERE, *visible, media.c.source_id.is_(None))  # derivatives are listed with what they were made of
     walked = media.c.id
     if filters.tag is not None:
         # The same ids, but those of the index to walk: SQLite does not see through the join and would sort.
@@ -74,8 +73,6 @@ def _branch(filters: Filters, visible: list[ColumnElement[bool]], *, few: bool, 
             statement = statement.join(recent, recent.c.id == media.c.id)
         else:
             statement = statement.where(media.c.created_at > filters.created_after)
-    if not filters.derived:
-        statement = statement.where(media.c.source_id.is_(None))
     if not filters.include_hidden:
         statement = statement.where(media.c.state == State.LIVE.value, or_(media.c.expires_at.is_(None), media.c.expires_at > now))
     return statement

@@ -62,6 +62,9 @@ Name = Text().with_variant(Text(collation="C"), "postgresql")
 HERE = text("state <> 'deleted'")
 """The predicate of the list indexes. Queries must carry it literally, or neither planner may use a partial index."""
 
+DERIVED = text("source_id IS NOT NULL")
+"""Not an index of everything that was not derived, which a planner would walk in place of a list's own."""
+
 metadata = MetaData()
 
 media = Table(
@@ -119,7 +122,7 @@ for name, columns in {
 }.items():
     Index(name, *columns, sqlite_where=HERE, postgresql_where=HERE)
 Index("media_digest", media.c.digest)
-Index("media_source", media.c.source_id)
+Index("media_source", media.c.source_id, sqlite_where=DERIVED, postgresql_where=DERIVED)
 Index("media_expires", media.c.expires_at, sqlite_where=HERE, postgresql_where=HERE)
 Index("media_quarantined_by", media.c.quarantined_by)
 

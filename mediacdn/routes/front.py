@@ -28,7 +28,7 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 # A media's bytes, as against its record and the acts on it: open to any origin.
 # The router takes runs of slashes for one and ignores a last one, so that is what an act's path may look like too.
 _MEDIA_READ = re.compile(
-    r"(?:/s/[^/]+)?/v1/media/[0-9A-Z]{26}(?:/+(?!/|(?:record|download|explain|sign|quarantine|revoke|source|ancestors|descendants|derivatives)(?:/|$)|tasks).*)?"
+    r"(?:/s/[^/]+)?/v1/media/[0-9A-Z]{26}(?:/+(?!/|(?:record|variants|download|explain|sign|quarantine|revoke|source|ancestors|descendants|derivatives)(?:/|$)|tasks).*)?"
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 

@@ -40,7 +40,7 @@ class FormList(Struct, frozen=True):
 class FormWish(Struct, frozen=True, forbid_unknown_fields=True):
     """The form wanted: a preset's name, or name=value,… in any order."""
 
-    variant: Annotated[str, Meta(min_length=1, max_length=256)]
+    variant: Annotated[str, Meta(min_length=1, max_length=256, examples=["thumb"])]
 
 
 def variant_routes(records: Records, variants: Variants, rows: VariantRows, signer: Signer, addresses: Addresses) -> list[Any]:

@@ -112,7 +112,7 @@ async def test_quarantine_by_media(catalog: Catalog, media_like: Make, store: An
     media, twin = await store(media_like(), "a"), await store(media_like(public=True), "b")
     thumb = await store(media_like("thumb", source_id=media.id))
     small = await store(media_like("small", source_id=thumb.id))
-    other = await store(media_like("other", source_id=twin.id))
+    await store(media_like("other", source_id=twin.id))
     assert (await catalog.media.quarantine(media.id, scope="media", reason="why"))[0] == sorted([media.id, thumb.id, small.id])
     card, record = await catalog.media.card(media.id), await catalog.media.get(media.id)
     assert card is not None
@@ -120,8 +120,8 @@ async def test_quarantine_by_media(catalog: Catalog, media_like: Make, store: An
     assert (card.state, card.generation) == (State.QUARANTINED, 2)
     assert (record.quarantine_reason, record.version) == ("why", 2)
     assert await catalog.refusals.get(media.digest) is None
-    assert {media.id for media in (await catalog.media.page(limit=9))[0]} == {twin.id, other.id}
-    assert len((await catalog.media.page(limit=9, include_hidden=True))[0]) == 5
+    assert {media.id for media in (await catalog.media.page(limit=9))[0]} == {twin.id}
+    assert {media.id for media in (await catalog.media.page(limit=9, include_hidden=True))[0]} == {media.id, twin.id}
 
 
 async def test_quarantine_by_digest_and_release_by_a_twin(catalog: Catalog, media_like: Make, store: Any) -> None:

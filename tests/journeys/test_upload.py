@@ -40,7 +40,7 @@ def test_a_raw_upload_tells_all(server: Served, picture: bytes) -> None:
     assert record["etag"] == f"sha256:{record['digest']}"
     assert record["upload_time"] == record["created_at"]
     assert record["storage_key"] == f"originals/{record['id']}.png"
-    names = """id owner title filename public status error_message kind media_type size digest etag width height duration frame_rate codecs placeholder
+    names = """id owner title filename public status error_message kind media_type size digest etag width height duration frame_rate codecs placeholder facts
     tags metadata storage storage_key storage_etag source_id derivation_key relationship created_at updated_at expires_at quarantined upload_time urls"""
     assert set(record) == set(names.split())
     assert set(record["urls"]) == {"original", "thumb", "variants", "manifest", "download"}

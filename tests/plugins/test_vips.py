@@ -5,13 +5,15 @@ import io
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from PIL import Image, ImageOps
 
-from mediacdn import Action, InvalidArgument, Kit, MediaError, OverLimits, Recipe, Undecodable
+from mediacdn import Action, InvalidArgument, Kit, Media, MediaError, OverLimits, Recipe, Undecodable
 from mediacdn.plugins import Plugins
 from mediacdn_vips import FactsConfig, ImageConfig, open_facts, open_image
 from mediacdn_vips.thumbhash import thumbhash
@@ -498,9 +500,14 @@ def test_the_hooks() -> None:
         assert plugins.driver("action", name).name == name
     from mediacdn_vips import mediacdn_recipes
 
-    [thumb] = mediacdn_recipes()
+    thumb, look = mediacdn_recipes()
     assert isinstance(thumb, Recipe)
     assert (thumb.name, thumb.steps[0].relationship, thumb.accepts) == ("thumb@1", "thumbnail", ("image/*",))
+    assert (look.name, look.steps[0].action, look.accepts) == ("look@1", "image-facts", ("image/*",))
+    now = datetime.now(UTC)
+    picture = Media(id="01", owner="me", created_at=now, updated_at=now)
+    assert [plan.recipe for plan in plugins.plans(replace(picture, kind="image"))] == ["thumb", "look"]
+    assert plugins.plans(picture) == []
 
 
 async def test_thumb_is_what_the_action_takes(image: Action) -> None:

@@ -12,6 +12,8 @@ NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 def upgrade() -> None:
     """Create the table with its indexes; give media their facts."""
     op.add_column("media", sa.Column("facts", sa.Text, nullable=False, server_default="{}"))
+    op.drop_index("media_source", "media")
+    op.execute("CREATE INDEX media_source ON media (source_id) WHERE source_id IS NOT NULL")
     op.create_table(
         "variants",
         sa.Column("media_id", NAME, nullable=False),
