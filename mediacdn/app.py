@@ -22,7 +22,7 @@ from mediacdn.changes import Changes
 from mediacdn.config import Config
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
-from mediacdn.derivation.variants import ACTION, Variants
+from mediacdn.derivation.variants import Variants
 from mediacdn.drivers import Opened, SystemClock, edge_folder, maker, open_actions, open_drivers, open_stamps, recipe_registry
 from mediacdn.edge.files import OpenFiles
 from mediacdn.edge.metrics import EdgeMetrics
@@ -31,7 +31,6 @@ from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hot import HotReads
-from mediacdn.http.media_types import matches
 from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Action, LocalPaths, Storage
 from mediacdn.jobs.metrics import EVERY as LANES_READ
@@ -56,6 +55,7 @@ from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.tasks import task_routes
+from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
@@ -196,7 +196,8 @@ async def _rooms(
     await changes.sweep()
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
-    addresses = Addresses(config.server.public_url, config.server.base_path, partial(_has_thumb, actions))
+    variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
+    addresses = Addresses(config.server.public_url, config.server.base_path, variants.makes)
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
@@ -215,7 +216,6 @@ async def _rooms(
         plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
-    variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
     tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
@@ -232,6 +232,7 @@ async def _rooms(
         files=files,
         local=frozenset(name for name, each in opened.storages.items() if isinstance(each, LocalPaths)),
         warm=senders.warm,
+        variants=variants,
         clock=clock,
     )
     uploads = Uploads(
@@ -248,6 +249,7 @@ async def _rooms(
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
         *job_routes(records, tasks, opened.catalog.jobs, access=access),
         *link_routes(records, signer, access),
+        *variant_routes(records, variants, opened.catalog.variants, signer, addresses),
         *admin_routes(
             records,
             access=access,
@@ -310,10 +312,6 @@ def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
             await storage.head("readiness/probe")
 
     return check
-
-
-def _has_thumb(actions: Mapping[str, Action], media_type: str) -> bool:
-    return ACTION in actions and any(matches(each, media_type) for each in actions[ACTION].accepts)
 
 
 async def _exposed(registry: CollectorRegistry) -> bytes:

@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mediacdn import signing
 from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
 from mediacdn.delivery import Answer, Ask, Delivery
+from mediacdn.derivation.variants import Form, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import Authenticator, Clock, Recall
-from mediacdn.model import Link, Principal
+from mediacdn.model import Card, Link, Principal
 from mediacdn.routes.front import Front, Met
 
 LARGEST = 1024 * 1024
@@ -31,6 +33,7 @@ _WANTED = {
     name.encode(): name
     for name in (
         "host",
+        "accept",
         "origin",
         "authorization",
         "range",
@@ -43,7 +46,7 @@ _WANTED = {
         "x-request-id",
     )
 }
-_LISTS = frozenset({"x-forwarded-for", "if-match", "if-none-match"})
+_LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
 
 
 class Ready(Struct, frozen=True):
@@ -76,6 +79,7 @@ class HotReads:
         files: OpenFiles,
         local: frozenset[str],
         warm: Callable[[Answer], None],
+        variants: Variants,
         clock: Clock,
     ) -> None:
         self._front = front
@@ -89,9 +93,14 @@ class HotReads:
         self._files = files
         self._local = local
         self._warm = warm
+        self._variants = variants
+        self._presets = variants.presets
         self._clock = clock
         base = re.escape(base_path.encode())
-        self._target = re.compile(base + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(?:\?([!\"$-~]*))?")
+        self._target = re.compile(
+            base
+            + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(/thumb|/v/[A-Za-z0-9._~=,:@+-]{1,256})?(?:\?([!\"$-~]*))?"
+        )
 
     def __call__(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Ready | None:
         """The answer, when everything that it takes is at hand."""
@@ -99,7 +108,7 @@ class HotReads:
         if target is None:
             return None
         began = time.monotonic()
-        token, media_id, query = target.groups()
+        token, media_id, rest, query = target.groups()
         card = self._cards.peek(media_id.decode())
         if card is None:
             return None
@@ -112,24 +121,42 @@ class HotReads:
         now = self._clock.now()
         try:
             at = now.timestamp()
-            link = self._link(method, url, token, query, card.id, int(at))
+            below = "" if rest is None else rest.decode()
+            link = self._link(method, url, token, query, card.id, below, int(at))
             principal = None
             if link is None and not card.public:
                 principal = self._principal(wanted)
                 if principal is None:
                     return None
-            answer = self._delivery.decide(Ask(method, wanted, Caller(principal, link, met.peer), now, at), card)
+            ask = Ask(method, wanted, Caller(principal, link, met.peer), now, at)
+            if below:
+                form = self._form(card, below, link, wanted)
+                if form is None:
+                    return None
+                ask, card = replace(ask, variant=form.mark, negotiated=form.negotiated), form.card
+            answer = self._delivery.decide(ask, card)
         except MediaError:
             return None
         if not isinstance(answer, Answer) or answer.length > LARGEST:
             return None
         subject = principal.id if principal is not None else link.sub if link is not None else None
-        return self._ready(answer, met, method, url, subject, PLAIN if token is None else PREFIXED, began)
+        route = PLAIN if token is None else PREFIXED
+        if below:
+            route += "/thumb" if below == "/thumb" else "/v/{variant}"
+        return self._ready(answer, met, method, url, subject, route, began)
 
-    def _link(self, method: str, url: bytes, token: bytes | None, query: bytes | None, media_id: str, now: int) -> Link | None:
+    def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
+        """The form that the path below the media asks for, when it is known and the caller may ask for it."""
+        found = self._variants.peek(card, "thumb" if below == "/thumb" else below[3:], wanted.get("accept"))
+        if found is None:
+            return None
+        form, preset = found
+        return form if preset or link is not None or self._variants.unsigned else None
+
+    def _link(self, method: str, url: bytes, token: bytes | None, query: bytes | None, media_id: str, below: str, now: int) -> Link | None:
         if token is not None:
             link = signing.verify_prefix(self._lookup, token.decode(), method, now)
-            if not signing.link_covers(link, media_id, ""):
+            if not signing.link_covers(link, media_id, below, self._presets):
                 raise MediaError()
             return link
         if query is None or b"sig=" not in query:

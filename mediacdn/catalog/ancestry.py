@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import HERE, media
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.errors import InvalidParameter
 from mediacdn.interfaces import Clock
 from mediacdn.model import Media, State
 
@@ -32,10 +31,7 @@ class AncestryRows:
         self._clock = clock
 
     async def ancestors(self, id: str, kin: Kin, *, limit: int, after: str | None = None) -> tuple[list[Media], str | None]:
-        """List what the media was made of, its own source first, from behind `after`; with the cursor of the next page, None at the end.
-
-        Raises: InvalidParameter, when `after` is none of them.
-        """
+        """List what the media was made of, its own source first, from behind `after`, nothing behind what is none of them; with the cursor of the next page."""
         line = select(media.c.source_id.label("id"), literal(1).label("depth")).where(media.c.id == id).cte("line", recursive=True)
         above = select(media.c.source_id, line.c.depth + 1).join(line, media.c.id == line.c.id)
         line = line.union_all(above.where(line.c.depth < DEEPEST, line.c.id.is_not(None)))
@@ -44,9 +40,7 @@ class AncestryRows:
             depth = 0
             if after is not None:
                 found = (await connection.execute(select(line.c.depth).where(line.c.id == after))).first()
-                if found is None:
-                    raise InvalidParameter("'cursor' is the `next` of an earlier page")
-                depth = found[0]
+                depth = DEEPEST if found is None else found[0]
             statement = select(*COLUMNS).join(line, media.c.id == line.c.id).where(line.c.depth > depth, *self._shown(kin))
             return await _page(connection, statement.order_by(line.c.depth), limit)
 

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -18,10 +19,11 @@ from mediacdn.config import Variants as Settings
 from mediacdn.derivation.maker import Maker
 from mediacdn.errors import Gone, MediaError, NotFound
 from mediacdn.http.media_types import matches
-from mediacdn.http.negotiation import preferences
+from mediacdn.http.negotiation import Preferences, preferences
 from mediacdn.interfaces import Action, Clock
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.model import Card, Media
+from mediacdn.recipes.arguments import Value
 from mediacdn.recipes.fingerprints import derivation_key
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension
@@ -31,6 +33,8 @@ ACTION = "image"
 """The action that makes variants."""
 KEPT = 20_000
 """Forms whose cards are kept in the process; and so many times less, pictures that cannot be read."""
+TEXTS = 5_000
+"""What was asked for, as it was read."""
 REFUSED_FOR = 30.0
 OPAQUE = frozenset({"image/jpeg"})
 
@@ -58,6 +62,7 @@ class Variants:
         self._settings = settings
         self._now: Callable[[], datetime] = clock.now
         self._presets = {} if self._action is None else read_presets(self._action.arguments, settings.presets)
+        self._resolved: OrderedDict[str, Variant] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         self._looks: OrderedDict[str, tuple[Card, bool, bool]] = OrderedDict()
         self._refused: OrderedDict[tuple[str, str], tuple[MediaError, float]] = OrderedDict()
@@ -73,29 +78,59 @@ class Variants:
         """The names that need none either way."""
         return frozenset(self._presets)
 
+    def makes(self, media_type: str) -> bool:
+        """Whether there are forms of media of this type."""
+        return self._action is not None and any(matches(each, media_type) for each in self._action.accepts)
+
     def resolve(self, text: str) -> Variant:
         """Read what is asked for. Raises: NotFound, InvalidArgument."""
         if self._action is None:
             raise NotFound("This server makes no variants")
-        return resolve(text, self._action.arguments, self._presets)
+        found = self._resolved.get(text)
+        if found is None:
+            found = resolve(text, self._action.arguments, self._presets)
+            _keep(self._resolved, text, found, TEXTS)
+        return found
+
+    def peek(self, card: Card, text: str, accept: str | None) -> tuple[Form, bool] | None:
+        """The form that `form` would give, when it is known already, and whether it is a preset; does no I/O."""
+        wanted = self._resolved.get(text)
+        if wanted is None:
+            return None
+        spec, negotiated = wanted.spec, "format" not in wanted.spec
+        if negotiated:
+            seen = self._looks.get(card.id)
+            if seen is None or seen[0] is not card:
+                return None
+            spec = self._negotiated(wanted, accept, seen[1], seen[2])
+        known = self._known.get((card.id, self._text(spec)))
+        if known is None or known.of is not card:
+            return None
+        form = known.form if known.form.negotiated == negotiated else replace(known.form, negotiated=negotiated)
+        return form, wanted.preset is not None
 
     async def form(self, card: Card, wanted: Variant, accept: str | None) -> Form:
         """The form of a media that the caller may read. Raises: NotFound for a media of which there are none, Undecodable, OverLimits, Overloaded, Unavailable."""
-        assert self._action is not None
-        if not any(matches(each, card.media_type) for each in self._action.accepts):
+        if not self.makes(card.media_type):
             raise NotFound(f"There are no variants of {card.media_type}")
         negotiated = "format" not in wanted.spec
         spec = wanted.spec
         if negotiated:
-            alpha, motion = await self._look(card)
-            motion = motion and wanted.spec.get("frame") is None
-            spec = {**spec, "format": choose_format(preferences(accept), self._settings.negotiate, alpha=alpha, motion=motion)}
-        text = canonical(self._action.arguments, spec)
+            spec = self._negotiated(wanted, accept, *await self._look(card))
+        text = self._text(spec)
         known = self._known.get((card.id, text))
         if known is not None and known.of is card:
             return known.form
         form = await self._made(card, wanted, spec, text)
         return form if form.negotiated == negotiated else replace(form, negotiated=negotiated)
+
+    def _negotiated(self, wanted: Variant, accept: str | None, alpha: bool, motion: bool) -> dict[str, Value]:
+        moves = motion and wanted.spec.get("frame") is None
+        return {**wanted.spec, "format": choose_format(_preferences(accept), self._settings.negotiate, alpha=alpha, motion=moves)}
+
+    def _text(self, spec: Mapping[str, Value]) -> str:
+        assert self._action is not None
+        return canonical(self._action.arguments, spec)
 
     async def _made(self, card: Card, wanted: Variant, spec: Mapping[str, Any], text: str) -> Form:
         name = (card.id, text)
@@ -155,6 +190,11 @@ class Variants:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, MediaError) and hopeless(error):
             _keep(self._refused, name, (error, time.monotonic() + REFUSED_FOR), KEPT // 20)
+
+
+@lru_cache(maxsize=512)
+def _preferences(accept: str | None) -> Preferences:
+    return preferences(accept)
 
 
 def _named(card: Card, media_type: str) -> str | None:

@@ -19,8 +19,8 @@ from mediacdn.routes.views import Addresses, Page
 
 Asked = Request[Any, Any, Any]
 Relationship = Annotated[str | None, Param(description="Only those that are this to their own source, such as thumbnail")]
-Cursor = Annotated[str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})]
-Limit = Annotated[int, Param(query="limit", ge=1, le=200)]
+Cursor = Annotated[str | None, Param(description="`next` of an earlier page", schema_extra={"pattern": ULID})]
+Limit = Annotated[int, Param(ge=1, le=200)]
 Listing = Callable[..., Awaitable[tuple[list[Media], str | None]]]
 
 

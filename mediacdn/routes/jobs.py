@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, delete, get, post
 from litestar.params import Parameter as Param
+from litestar.params import QueryParameter
 
 from mediacdn.access import Access
 from mediacdn.catalog.jobs import JobRows
@@ -30,11 +31,9 @@ def job_routes(records: Records, tasks: Tasks, rows: JobRows, *, access: Access)
     @get("/v1/admin/jobs", responses=problems(*NEEDS_TOKEN), security=WITH_TOKEN, tags=["administration"])
     async def listed(
         request: Asked,
-        cursor: Annotated[
-            str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})
-        ] = None,
-        limit: Annotated[int, Param(query="limit", ge=1, le=200)] = 50,
-        status: Annotated[JobState | None, Param(query="state")] = None,
+        cursor: Annotated[str | None, Param(description="`next` of an earlier page", schema_extra={"pattern": ULID})] = None,
+        limit: Annotated[int, Param(ge=1, le=200)] = 50,
+        status: Annotated[JobState | None, QueryParameter(name="state")] = None,
         lane: str | None = None,
     ) -> JobPage:
         """Jobs of every kind, newest first."""

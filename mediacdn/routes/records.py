@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, patch
-from litestar.params import Parameter as Param
+from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
@@ -107,14 +107,14 @@ def record_routes(
     async def listed(
         request: Asked,
         cursor: Annotated[
-            str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})
+            str | None, QueryParameter(name="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})
         ] = None,
-        limit: Annotated[int, Param(query="limit", ge=1, le=200)] = 50,
+        limit: Annotated[int, QueryParameter(name="limit", ge=1, le=200)] = 50,
         owner: str | None = None,
         tag: str | None = None,
-        media_type: Annotated[str | None, Param(query="type", description="A media type, or a range such as image/*")] = None,
+        media_type: Annotated[str | None, QueryParameter(name="type", description="A media type, or a range such as image/*")] = None,
         status: Status | None = None,
-        created_after: Annotated[str | None, Param(query="created_after", schema_extra={"format": "date-time"})] = None,
+        created_after: Annotated[str | None, QueryParameter(name="created_after", schema_extra={"format": "date-time"})] = None,
     ) -> Page:
         """Live media, newest first."""
         caller = await records.caller(request)

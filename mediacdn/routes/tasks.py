@@ -1,10 +1,11 @@
 """Recipes and tasks: what can be made of a media, asking for it, and following how it comes about."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter
 from litestar.params import Parameter as Param
 from litestar.response.base import ASGIResponse
 from msgspec import Struct
@@ -14,7 +15,6 @@ from mediacdn.errors import Conflict, InvalidArgument, NotFound, Overloaded, Too
 from mediacdn.interfaces import Clock
 from mediacdn.model import Job
 from mediacdn.recipes.descriptors import Descriptor
-from mediacdn.routes.callers import header_map
 from mediacdn.routes.contract import ACTS, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, OptionalBody, answers, problems
 from mediacdn.routes.media import ULID, Id
 from mediacdn.routes.parameters import cursor as read_cursor
@@ -27,8 +27,10 @@ from mediacdn.tasks import ENDED, Tasks
 Asked = Request[Any, Any, Any]
 TaskId = Annotated[str, Param(description="The task's ULID, upper case", schema_extra={"pattern": ULID})]
 Code = Annotated[str, Param(description="A recipe's code, for its newest version, or code@version")]
-Cursor = Annotated[str | None, Param(query="cursor", description="`next` of an earlier page", schema_extra={"pattern": ULID})]
-Limit = Annotated[int, Param(query="limit", ge=1, le=200)]
+Cursor = Annotated[str | None, Param(description="`next` of an earlier page", schema_extra={"pattern": ULID})]
+Limit = Annotated[int, Param(ge=1, le=200)]
+
+LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="The id of the last event that was seen")]
 
 
 class Wish(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,9 +46,17 @@ class Recipes(Struct, frozen=True):
     items: list[Descriptor]
 
 
+class TaskEvent(Struct, frozen=True):
+    """One event. `data` is JSON: of `task` the whole task, whose revision `id` is; of `end` its id and status."""
+
+    event: Literal["task", "end"]
+    id: str
+    data: str
+
+
 _STREAM = {
     200: ResponseSpec(
-        str,
+        TaskEvent,
         generate_examples=False,
         media_type="text/event-stream",
         description="Events `task` (the task as JSON; `id` is its revision) whenever it changes, and one `end` (`{id, status}`) when it has ended; then the stream ends",
@@ -129,7 +139,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
         security=WITH_TOKEN,
         tags=["tasks"],
     )
-    async def events(request: Asked, task_id: TaskId) -> ASGIResponse:
+    async def events(request: Asked, task_id: TaskId, last_event_id: LastEventId = None) -> ASGIResponse:
         """Follow a task as server-sent events.
 
         With Last-Event-ID nothing that was seen is sent again. The stream ends when the task has ended, the reader may not read it any more (its token's own
@@ -137,8 +147,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
         """
         caller = await records.caller(request)
         job = await readable(caller, task_id)
-        seen = header_map(request.scope).get("last-event-id")
-        if job.state in ENDED and seen == ended_mark(job):
+        if job.state in ENDED and last_event_id == ended_mark(job):
             return ASGIResponse(status_code=204)
 
         async def allowed() -> None:
@@ -147,7 +156,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
                 raise Unauthorized()
             await records.allowed(caller, job.media_id or "")
 
-        return watching.watch(job, seen, allowed)  # type: ignore[return-value]
+        return watching.watch(job, last_event_id, allowed)  # type: ignore[return-value]
 
     @delete("/v1/media/tasks/{task_id:str}", status_code=200, responses=problems(*ACTS, Conflict), security=WITH_TOKEN, tags=["tasks"])
     async def cancel(request: Asked, task_id: TaskId) -> Task:

@@ -22,6 +22,7 @@ from mediacdn.sandbox.process import Broken, Child, Unsent
 from mediacdn.sandbox.wire import LARGEST_REQUEST, MOST_DESCRIPTORS, Request, Setup, framed
 
 _ERRORS: dict[str, type[MediaError]] = {kind.code: kind for kind in (Undecodable, OverLimits, InvalidArgument)}
+WARM_AFTER = 1.0
 _DETAIL = 300
 _MEMORY = ("alloc", "memory")
 _log = structlog.get_logger("mediacdn.sandbox")
@@ -34,7 +35,7 @@ class Sandbox:
         self._setup = setup
         self._environment = dict(environment)
         self._queue = queue
-        self._slots = [_Slot(self._start, setup.jobs) for _ in range(children)]
+        self._slots = [_Slot(self._spawn, self._prepare, setup.jobs) for _ in range(children)]
         self._free = list(self._slots)
         self._waiters: deque[asyncio.Future[_Slot]] = deque()
         self._open = True
@@ -64,6 +65,12 @@ class Sandbox:
     async def start(self) -> None:
         """Start every child. Raises: Unavailable."""
         await asyncio.gather(*(slot.ready() for slot in self._slots))
+
+    async def warm(self, after: float) -> None:
+        """Start the first child in `after` seconds; the others are started when they are wanted. What keeps it from starting is logged, and told who wants it."""
+        await asyncio.sleep(after)
+        with suppress(Unavailable):
+            await self._slots[0].ready()
 
     async def close(self) -> None:
         """Kill every child and wait until they are gone; who still waits hears Unavailable."""
@@ -119,11 +126,19 @@ class Sandbox:
             return OverLimits("It needs more memory than is allowed")
         return Undecodable()
 
-    async def _start(self) -> Child:
+    async def _spawn(self) -> Child:
         try:
-            return await Child.start(self._setup, self._environment)
-        except (Broken, OSError) as error:
-            _log.error("no child of the sandbox starts", call=self._setup.call, error=str(error))
+            return await Child.spawn(self._environment)
+        except OSError as error:
+            _log.error("no child of the sandbox starts", call=self._setup.call, error=error.strerror)
+            raise Unavailable("The sandbox has no child") from error
+
+    async def _prepare(self, child: Child) -> None:
+        try:
+            await child.prepare(self._setup)
+        except Broken as error:
+            fate = await child.fate()
+            _log.error("no child of the sandbox starts", call=self._setup.call, error=str(error), code=fate, stderr=child.last_words)
             raise Unavailable("The sandbox has no child") from error
 
     async def _take(self) -> "_Slot":
@@ -156,9 +171,10 @@ class Sandbox:
 class _Slot:
     """The place of one child: who is there, and who is on the way."""
 
-    def __init__(self, start: Callable[[], Awaitable[Child]], jobs: int) -> None:
+    def __init__(self, spawn: Callable[[], Awaitable[Child]], prepare: Callable[[Child], Awaitable[None]], jobs: int) -> None:
         self.child: Child | None = None
-        self._start = start
+        self._spawn = spawn
+        self._prepare = prepare
         self._jobs = jobs
         self._closed = False
         self._filling: asyncio.Task[None] | None = None
@@ -176,10 +192,7 @@ class _Slot:
     def spoil(self) -> None:
         """Kill the child; the next one is started when it is wanted, or by `tidy`."""
         if self.child is not None:
-            self.child.kill()
-            burial = asyncio.get_running_loop().create_task(self.child.buried())
-            self._burials.add(burial)
-            burial.add_done_callback(self._burials.discard)
+            self._bury(self.child)
             self.child = None
 
     def tidy(self) -> None:
@@ -208,7 +221,19 @@ class _Slot:
         return self._filling
 
     async def _fill(self) -> None:
-        self.child = await self._start()
+        child = await self._spawn()
+        try:
+            await self._prepare(child)
+        except BaseException:
+            self._bury(child)
+            raise
+        self.child = child
+
+    def _bury(self, child: Child) -> None:
+        child.kill()
+        burial = asyncio.get_running_loop().create_task(child.buried())  # a task of its own: no cancellation leaves a corpse
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
 
     def _filled(self, filling: "asyncio.Task[None]") -> None:
         self._filling = None
@@ -229,16 +254,18 @@ async def open_sandbox(
     files: int = 32,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sandbox]:
-    """Start `children` processes that import `call` ("module:function", called with the request and a list of descriptors) and keep them warm.
+    """Have up to `children` processes that import `call` ("module:function", called with the request and a list of descriptors), and keep them warm.
+
+    The first is started a moment later, so that no process that opens it answers its first request later; the others when they are wanted.
 
     `memory` is bytes of address space, `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
-    Raises: Unavailable when a child does not start.
     """
     setup = Setup(call=call, parent=os.getpid(), memory=memory, processor=processor, output=output, files=files, jobs=jobs)
     box = Sandbox(setup, environment or {}, children, queue)
+    warming = asyncio.create_task(box.warm(WARM_AFTER))
     try:
-        await box.start()
         yield box
     finally:
+        warming.cancel()
         await box.close()

@@ -45,8 +45,8 @@ class Child:
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     @classmethod
-    async def start(cls, setup: Setup, environment: Mapping[str, str]) -> "Child":
-        """Start a child and wait until it has imported what it is to call. Raises: Broken, OSError."""
+    async def spawn(cls, environment: Mapping[str, str]) -> "Child":
+        """Start a child, which waits for `prepare`; from here on somebody must kill it and see it `buried`. Raises: OSError."""
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
@@ -59,19 +59,16 @@ class Child:
         except BaseException:
             ours.close()
             raise
-        child = cls(process, ours)
+        return cls(process, ours)
+
+    async def prepare(self, setup: Setup) -> None:
+        """Tell the child its limits, and wait until it has imported what it is to call. Raises: Broken."""
         try:
             async with asyncio.timeout(_START):
-                await asyncio.get_running_loop().sock_sendall(ours, framed(setup))
-                await child._reply()
-        except BaseException as error:
-            said = child.last_words if isinstance(error, asyncio.CancelledError) else (await child.fate(), child.last_words)
-            child.kill()
-            await child.buried()
-            if isinstance(error, TimeoutError | OSError | Broken):
-                raise Broken(f"it did not become ready: {said}") from error
-            raise
-        return child
+                await asyncio.get_running_loop().sock_sendall(self._line, framed(setup))
+                await self._reply()
+        except OSError as error:  # TimeoutError is one
+            raise Broken("it did not become ready") from error
 
     @property
     def pid(self) -> int:

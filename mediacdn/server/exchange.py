@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 262_144
 """Unread request body, in bytes, at which reading pauses; one read may exceed it."""
+EVENTS = b"text/event-stream"
+"""The type of answers that end when they will: nobody who has hung up waits for the rest."""
 JOINED = 65_536
 """Bodies up to this many bytes are joined with their framing; larger ones are handed on as they are."""
 
@@ -51,6 +53,7 @@ class Exchange(RequestResponseCycle):
         self.chunked_encoding = False
         self.expected_content_length = 0
         self.bodiless = False
+        self.endless = False
         self._chunks: list[bytes] = []
         self._unread = 0
         self._top: list[Any] = []
@@ -117,6 +120,8 @@ class Exchange(RequestResponseCycle):
                 if b"close" in value.lower():
                     self.keep_alive = False
                 continue
+            elif name == b"content-type" and value == EVENTS:
+                self.endless = True
             elif name == b"transfer-encoding":  # framing is the connection's, RFC 9112 section 6.1
                 continue
             lines += (name, b": ", value, b"\r\n")

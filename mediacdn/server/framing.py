@@ -147,10 +147,12 @@ class Framing(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The peer says no more, yet may go on listening (RFC 1122 section 4.2.2.13): what it asked for is sent before the connection ends.
 
-        One that left altogether is found out by the next bytes sent to it. A request that is not whole never will be, and is nobody's to answer.
+        One that left altogether is found out by the next bytes sent to it; a stream of events may have none for long, and who hangs up on it has left.
+        A request that is not whole never will be, and is nobody's to answer.
         """
         self._last_word = True
-        return not self._deaf and not self._left and self.busy()
+        following = self.cycle is not None and self.cycle.endless and not self.cycle.response_complete
+        return not self._deaf and not self._left and self.busy() and not following
 
     def _part(self) -> None:
         """Close after the peer's last word, once nothing is owed to it. Asked in a turn of its own: what was held is being taken in this one."""

@@ -75,6 +75,10 @@ class Place:
             for name, media in self.ids.items():
                 self.pair.ask(request(self.pair.signed(media)), request(self.at(name)))
 
+        wanted = [request(self.at("picture") + "/thumb", ("Accept", each)) for each in (WEBP, "*/*")]
+        small = request(self.pair.signed(self.ids["picture"], below=f"/v/{FORM}"))
+        self.pair.ask(*wanted, small, request(self.pair.prefixed(self.ids["picture"], below=f"/v/{FORM}", covers=(FORM,))))
+
     def at(self, name: str) -> str:
         return f"{self.pair.base}/v1/media/{self.ids[name]}"
 
@@ -120,6 +124,8 @@ class Kind(NamedTuple):
     by_lane: bool = True
 
 
+WEBP = "image/avif,image/webp,*/*;q=0.8"
+FORM = "w=10,h=5,fit=cover,format=png"
 SOON, LONG_AGO = "Fri, 01 Jan 2100 00:00:00 GMT", "Thu, 01 Jan 2015 00:00:00 GMT"
 KINDS: dict[str, Kind] = {
     "public": Kind(lambda p: p.get("public"), 200),
@@ -142,6 +148,27 @@ KINDS: dict[str, Kind] = {
     "other credentials": Kind(lambda p: p.get("small", ("Authorization", "Basic YTpi")), 401, False),
     "no credentials": Kind(lambda p: p.get("small"), 401, False),
     "public, wrong token": Kind(lambda p: p.get("public", ("Authorization", "Bearer nonsense")), 200),
+    "thumb": Kind(lambda p: request(p.at("picture") + "/thumb", ("Accept", WEBP)), 200),
+    "thumb in another format": Kind(lambda p: request(p.at("picture") + "/thumb"), 200),
+    "thumb, two fields of formats": Kind(lambda p: request(p.at("picture") + "/thumb", ("Accept", "text/html"), ("Accept", WEBP)), 200),
+    "thumb as a preset": Kind(lambda p: request(p.at("picture") + "/v/thumb", ("Accept", WEBP)), 200),
+    "thumb, head": Kind(lambda p: request(p.at("picture") + "/thumb", method="HEAD"), 200),
+    "thumb, range": Kind(lambda p: request(p.at("picture") + "/thumb", ("Range", "bytes=3-9")), 206),
+    "thumb, not modified": Kind(lambda p: request(p.at("picture") + "/thumb", ("If-None-Match", "*")), 304),
+    "thumb, signed": Kind(lambda p: request(p.pair.signed(p.ids["picture"], below="/thumb")), 200),
+    "thumb, prefix token": Kind(lambda p: request(p.pair.prefixed(p.ids["picture"], below="/thumb")), 200),
+    "thumb, signature of the original": Kind(
+        lambda p: request(p.pair.signed(p.ids["picture"]).replace(p.ids["picture"], p.ids["picture"] + "/thumb")), 403, False
+    ),
+    "thumb of no picture": Kind(lambda p: request(p.at("public") + "/thumb"), 404, False),
+    "thumb of what is withheld": Kind(lambda p: request(p.pair.signed(p.ids["quarantined"], below="/thumb")), 0, False),
+    "variant": Kind(lambda p: request(p.pair.signed(p.ids["picture"], below=f"/v/{FORM}")), 200),
+    "variant, prefix token": Kind(lambda p: request(p.pair.prefixed(p.ids["picture"], below=f"/v/{FORM}", covers=(FORM,))), 200),
+    "variant, prefix token without it": Kind(lambda p: request(p.pair.prefixed(p.ids["picture"], below=f"/v/{FORM}")), 403, False),
+    "variant without a link": Kind(lambda p: request(p.at("picture") + f"/v/{FORM}"), 403, False),
+    "variant not well-formed": Kind(lambda p: request(p.pair.signed(p.ids["picture"], below="/v/w=x")), 422, False),
+    "preset unknown": Kind(lambda p: request(p.at("picture") + "/v/thum"), 404, False),
+    "below a variant": Kind(lambda p: request(p.at("picture") + "/thumb/thumb"), 404, False),
     "with a name": Kind(lambda p: p.signed("named"), 200),
     "active type": Kind(lambda p: p.get("active"), 200),
     "empty": Kind(lambda p: p.get("empty"), 200),

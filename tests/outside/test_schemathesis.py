@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.services.samples import binary
+from tests.services import workshop
+from tests.services.samples import png
 from tests.services.served import Served, served
 
 CONFIG = """
@@ -31,6 +32,10 @@ ignored_auth.enabled = true
 
 [parameters]
 "path.media_id" = "{media}"
+"path.variant" = "thumb"
+"path.code" = "small"
+"path.task_id" = "{task}"
+"path.job_id" = "{job}"
 
 [[operations]]
 include-method = "DELETE"
@@ -38,7 +43,11 @@ include-path = "/v1/media/{{media_id}}"
 parameters = {{ "path.media_id" = "{doomed}" }}
 
 [[operations]]
-include-path = "/s/{{token}}/v1/media/{{media_id}}"
+include-path-regex = "^/v1/media/[{{]media_id[}}]/(thumb|v/.*)$"
+parameters = {{ "path.media_id" = "{linked}" }}
+
+[[operations]]
+include-path-regex = "^/s/"
 parameters = {{ "path.media_id" = "{linked}", "path.token" = "{token}" }}
 
 # What no schema can say: `expires_in` excludes `expires_at`, which lies in the future; there is no variant that this server makes.
@@ -53,18 +62,26 @@ checks.negative_data_rejection.enabled = false
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server of its own: much is written, quarantined and deleted here."""
-    with served(tmp_path_factory.mktemp("schemathesis"), "[limits]\nuploads_per_second = 0\n") as running:
+    folder = tmp_path_factory.mktemp("schemathesis")
+    toml = 'plugins = ["local", "jwt", "vips", "workshop"]\n[limits]\nuploads_per_second = 0\n'
+    with served(folder / "data", toml, environ=workshop.install(folder / "site")) as running:
         yield running
 
 
 @pytest.fixture
 def config(server: Served, tmp_path: Path) -> Path:
     """A configuration that names media of the test's own: one to work on, one to delete, and one that only a prefix link opens."""
-    media, doomed, linked = (server.upload(binary(3000, f"{tmp_path}{number}".encode()), sub="writer")["id"] for number in range(3))
+    media, doomed, linked = (server.upload(png(8, 8, f"{tmp_path}{number}".encode()), sub="writer")["id"] for number in range(3))
     url = server.client.post(f"/v1/media/{linked}/sign", json={"prefix": True}, headers=server.auth("writer")).json()["url"]
     token = urlsplit(url).path.split("/")[2]
+    # Both are cancelled: the streams of a task that has ended end too, and a job that is to be started again must have ended.
+    task, job = (
+        server.client.post(f"/v1/media/{linked}/tasks/{code}", headers=server.auth("writer")).json()["id"] for code in ("small", "toned")
+    )
+    for each in (task, job):
+        assert server.client.delete(f"/v1/media/tasks/{each}", headers=server.auth("writer")).status_code == 200
     file = tmp_path / "schemathesis.toml"
-    file.write_text(CONFIG.format(media=media, doomed=doomed, linked=linked, token=token))
+    file.write_text(CONFIG.format(media=media, doomed=doomed, linked=linked, token=token, task=task, job=job))
     return file
 
 

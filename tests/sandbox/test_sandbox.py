@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mediacdn import InvalidArgument, MediaError, OverLimits, Overloaded, Sandbox, Unavailable, Undecodable, open_sandbox
+from mediacdn.sandbox.pool import WARM_AFTER
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent.parent
@@ -31,6 +32,7 @@ async def opened(**options: Any) -> AsyncIterator[Sandbox]:
     """A sandbox of pranks; afterwards nothing of it is left."""
     before = len(os.listdir("/proc/self/fd"))
     async with open_sandbox(call="tests.sandbox.pranks:run", **{"children": 1, **options}) as box:
+        await box.start()
         yield box
         pids = box.pids
     assert not any(map(alive, pids))
@@ -253,10 +255,25 @@ async def test_closing_ends_what_runs_and_who_waits() -> None:
         await box.run({"do": "echo"}, deadline=5)
 
 
-async def test_what_cannot_be_imported_refuses_the_start() -> None:
-    with pytest.raises(Unavailable):
-        async with open_sandbox(call="tests.sandbox.nowhere:run"):
-            pass
+async def test_one_child_is_warm_soon_and_the_others_when_they_are_wanted() -> None:
+    async with open_sandbox(call="tests.sandbox.pranks:run", children=2) as box:
+        assert box.pids == []
+        await asyncio.sleep(WARM_AFTER)
+        while not box.pids:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert len(box.pids) == 1
+        await asyncio.gather(*[box.run({"do": "echo"}, deadline=10) for _ in range(2)])
+        assert len(box.pids) == 2
+
+
+async def test_what_cannot_be_imported_is_unavailable() -> None:
+    before: list[str] = []
+    for _ in range(3):  # the first one's failure ends the others wherever they are
+        with pytest.raises(Unavailable):
+            async with open_sandbox(call="tests.sandbox.nowhere:run", children=3) as box:
+                await box.start()
+        before = before or os.listdir("/proc/self/fd")
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 async def test_requests_are_bounded() -> None:

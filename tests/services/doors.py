@@ -148,14 +148,14 @@ class Doors:
     def bearer(self, scope: str) -> str:
         return f"Bearer {self._tokens[scope]}"
 
-    def signed(self, media: str, lifetime: int = 3600, ago: int = 0, **more: Any) -> str:
+    def signed(self, media: str, lifetime: int = 3600, ago: int = 0, below: str = "", **more: Any) -> str:
         """A target with a signature, issued `ago` seconds before now and good for `lifetime` from then."""
         iat = int(self.now.timestamp()) - ago
-        return self.base + signing.sign_query(self._ring, f"/v1/media/{media}", exp=iat + lifetime, iat=iat, **more)
+        return self.base + signing.sign_query(self._ring, f"/v1/media/{media}{below}", exp=iat + lifetime, iat=iat, **more)
 
-    def prefixed(self, media: str, lifetime: int = 3600, ago: int = 0, **more: Any) -> str:
+    def prefixed(self, media: str, lifetime: int = 3600, ago: int = 0, below: str = "", **more: Any) -> str:
         iat = int(self.now.timestamp()) - ago
-        return f"{self.base}/s/{signing.mint_prefix(self._ring, media, exp=iat + lifetime, iat=iat, **more)}/v1/media/{media}"
+        return f"{self.base}/s/{signing.mint_prefix(self._ring, media, exp=iat + lifetime, iat=iat, **more)}/v1/media/{media}{below}"
 
     @property
     def _ring(self) -> signing.KeyRing:

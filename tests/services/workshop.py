@@ -1,13 +1,15 @@
 """A plugin of actions that do nothing, installed beside a served test: its recipes are real, and what is made is what the test says was made."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy import update
+
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.tables import media
 from mediacdn.config import Database
 from mediacdn.drivers import SystemClock
 from mediacdn.model import Job, JobState, StepRun
@@ -111,9 +113,6 @@ class Bench:
 
     def link(self, child: str, source: str, relationship: str = "small", key: str = "") -> None:
         """Have one media be what was made of another."""
-        from sqlalchemy import update
-
-        from mediacdn.catalog.tables import media
 
         async def work(catalog: Catalog) -> None:
             async def write(connection: Any) -> None:
@@ -123,5 +122,3 @@ class Bench:
             await catalog._transactions.write(write)
 
         self.do(work)
-        with contextlib.suppress(FileNotFoundError):
-            pass

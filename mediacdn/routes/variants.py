@@ -1,0 +1,80 @@
+"""What forms of a media there are, and one more made ahead of its first reader."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from litestar import Request, get, post
+from msgspec import Meta, Struct
+
+from mediacdn.catalog.variants import VariantRows
+from mediacdn.derivation.variants import Variants
+from mediacdn.errors import InvalidArgument, OverLimits, Overloaded, TooLarge, Undecodable
+from mediacdn.model import Media
+from mediacdn.routes.contract import READS_RECORD, WITH_TOKEN, problems
+from mediacdn.routes.links import Signer, Wish
+from mediacdn.routes.media import Id
+from mediacdn.routes.records import Records
+from mediacdn.routes.views import Addresses
+
+Asked = Request[Any, Any, Any]
+
+
+class FormView(Struct, frozen=True, omit_defaults=True):
+    """A form of a media. A preset needs no signature; the format of one that names none is chosen for each reader, so that nothing else is told of it."""
+
+    variant: str
+    url: str
+    media_type: str | None = None
+    size: int | None = None
+    digest: str | None = None
+    width: int | None = None
+    height: int | None = None
+    made_at: datetime | None = None
+
+
+class FormList(Struct, frozen=True):
+    presets: list[FormView]
+    kept: list[FormView]
+
+
+class FormWish(Struct, frozen=True, forbid_unknown_fields=True):
+    """The form wanted: a preset's name, or name=value,… in any order."""
+
+    variant: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+def variant_routes(records: Records, variants: Variants, rows: VariantRows, signer: Signer, addresses: Addresses) -> list[Any]:
+    """The handlers of this file."""
+
+    def path(media: Media, name: str) -> str:
+        return addresses.url(f"/v1/media/{media.id}/thumb" if name == "thumb" else f"/v1/media/{media.id}/v/{name}")
+
+    @get("/v1/media/{media_id:str}/variants", responses=problems(*READS_RECORD), security=WITH_TOKEN, tags=["variants"])
+    async def listed(request: Asked, media_id: Id) -> FormList:
+        """The presets that a media can be had in, and the ad-hoc variants of it that are kept, the latest first; `url` is their path, to be signed."""
+        media = await records.readable(await records.caller(request), media_id)
+        names = sorted(variants.presets) if variants.makes(media.media_type) else []
+        kept = [
+            FormView(each.text, path(media, each.text), each.media_type, each.size, each.digest, each.width, each.height, each.made_at)
+            for each in await rows.of_media(media.id)
+        ]
+        return FormList([FormView(name, path(media, name)) for name in names], kept)
+
+    @post(
+        "/v1/media/{media_id:str}/variants",
+        guards=[records.known],
+        status_code=200,
+        responses=problems(*READS_RECORD, InvalidArgument, Undecodable, OverLimits, Overloaded, TooLarge),
+        security=WITH_TOKEN,
+        tags=["variants"],
+    )
+    async def made(request: Asked, media_id: Id, data: FormWish) -> FormView:
+        """Have a form made now, where it is not there: what it is, and a signed link to it."""
+        caller = await records.caller(request)
+        media = await records.readable(caller, media_id)
+        wanted = variants.resolve(data.variant)
+        card = (await variants.form(media.card, wanted, request.headers.get("accept"))).card
+        link = signer.sign(media, caller, Wish(variant=data.variant))
+        return FormView(wanted.text, link.url, card.media_type, card.size, card.digest, card.width, card.height, card.modified)
+
+    return [listed, made]
