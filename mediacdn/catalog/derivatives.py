@@ -84,6 +84,8 @@ class DerivativeRows:
     async def describe(self, id: str, made: Made, held: Held) -> list[Change]:
         """Write down what an action found out about a media; what it does not say stays as it was. Raises: Gone, LeaseLost."""
         known: dict[str, Any] = {name: value for name in FACTS if (value := getattr(made, name)) is not None}
+        if not known and not made.facts:
+            return []
 
         async def work(connection: AsyncConnection) -> list[Change]:
             await insist(connection, held)
