@@ -34,8 +34,8 @@ from tests.services.served import Served
 TITLE = "kill -9 of workers during jobs"
 ATTEMPTS = 5
 LEASE = 2.0
-CHILDREN = 3
-"""Of each worker's sandboxes: when they are there, it begins to work."""
+CHILDREN = 2
+"""That a worker keeps warm: when they are there, it is at work."""
 FINISH = 90.0
 """Seconds that the last worker has for what is left; the backlog is bounded."""
 
