@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
@@ -21,6 +21,8 @@ from mediacdn.model import Change, Made, Media, State
 FOLLOWED = frozenset({"public", "expires_at", "links_valid_from"})
 """What a derivative has of its source."""
 FACTS = ("width", "height", "duration", "frame_rate", "codecs", "placeholder")
+
+KNOWN = select(media.c.id).where(media.c.dedupe_key == bindparam("key"))
 
 
 def dedupe_key(derivation_key: str) -> str:
@@ -55,9 +57,12 @@ class DerivativeRows:
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
+        self._known_words = transactions.in_words(KNOWN)
 
     async def find(self, derivation_key: str) -> Media | None:
         """Read the live derivative of this key."""
+        if await self._transactions.point(self._known_words, dedupe_key(derivation_key)) is None:
+            return None  # as for nearly every new job
         now = self._clock.now()
         here = and_(
             media.c.dedupe_key == dedupe_key(derivation_key),
@@ -84,6 +89,8 @@ class DerivativeRows:
     async def describe(self, id: str, made: Made, held: Held) -> list[Change]:
         """Write down what an action found out about a media; what it does not say stays as it was. Raises: Gone, LeaseLost."""
         known: dict[str, Any] = {name: value for name in FACTS if (value := getattr(made, name)) is not None}
+        if not known and not made.facts:
+            return []
 
         async def work(connection: AsyncConnection) -> list[Change]:
             await insist(connection, held)

@@ -1,6 +1,7 @@
-"""Jobs of kind `recipe`: the steps of a recipe one after another, each written down before the next begins. What an earlier attempt has made is found, not made again."""
+"""Jobs of kind `recipe`: the steps of a recipe one after another, each written down before the next begins, the last one with the outcome. What an earlier attempt has made is found, not made again."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -49,31 +50,32 @@ class RecipeWork:
                     input=media.digest,
                     output=made_already.id,
                 )
-                await running.note(steps)
+                running.steps = list(steps)
             running.progress((number + 1) / parts)
             return made_already
         if before.state is JobState.COMPLETED and before.output is None and before.input == media.digest:
             return media  # it only looked, and has told what it saw
         steps[number] = StepRun(name=step.name, action=step.action, state=JobState.PROCESSING, started_at=self._now(), input=media.digest)
-        await running.note(steps)
+        if number:
+            await running.note(steps)  # with what the step before this one came to, which may have been long
         try:
-            made, derived = await self._maker.run(
-                media, step, lambda share: running.progress((number + min(share, 1.0)) / parts), running.held
-            )
+            async with nullcontext() if number else running.noted_if_long(steps):
+                made, derived = await self._maker.run(
+                    media, step, lambda share: running.progress((number + min(share, 1.0)) / parts), running.held
+                )
         except MediaError as error:
             steps[number] = replace(
                 steps[number], state=JobState.FAILED, ended_at=self._now(), error_code=error.code, error_message=error.detail
             )
             running.steps = list(steps)
             if step.continue_on_error and (hopeless(error) or running.job.attempts >= running.job.max_attempts):
-                await running.note(steps)
                 return media
             raise
         steps[number] = replace(
             steps[number], state=JobState.COMPLETED, ended_at=self._now(), output=derived and derived.id, tools=made.tools
         )
+        running.steps = list(steps)
         running.progress((number + 1) / parts)
-        await running.note(steps)
         return derived or media
 
     async def _source(self, media_id: str) -> Media:

@@ -1,8 +1,8 @@
 """Running jobs: lease, heartbeat, outcome. Whoever loses the lease stops; whatever it still writes meets the fence."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import structlog
@@ -14,6 +14,10 @@ from mediacdn.jobs.backoff import hopeless, pause
 from mediacdn.model import Change, Job, StepRun
 
 log = structlog.get_logger("mediacdn.jobs")
+
+
+LONG = 0.2
+"""Seconds after which it is worth a transaction to say what a job is at."""
 
 
 class Running:
@@ -32,6 +36,25 @@ class Running:
         self.steps = list(steps)
         if not await self._rows.note(self.held, self.steps, self.share):
             raise LeaseLost
+
+    @asynccontextmanager
+    async def noted_if_long(self, steps: Sequence[StepRun]) -> AsyncIterator[None]:
+        """Write the timeline down once the body has taken so long that somebody may look; a short job's is written with its outcome alone.
+
+        Who has lost the lease meanwhile hears of it by the next heartbeat.
+        """
+        self.steps = list(steps)
+        writing = asyncio.create_task(self._note_later())
+        try:
+            yield
+        finally:
+            writing.cancel()
+            await asyncio.wait({writing})  # a statement on its way ends first: nothing older is written after the outcome
+
+    async def _note_later(self) -> None:
+        await asyncio.sleep(LONG)
+        with suppress(MediaError):
+            await self._rows.note(self.held, self.steps, self.share)
 
     def progress(self, share: float) -> None:
         """How much is done, from 0 to 1; told with the next heartbeat."""
