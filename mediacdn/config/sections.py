@@ -263,7 +263,7 @@ class Config(Section, frozen=True):
     variants: Variants = Variants()
     recipes: Recipes = Recipes()
     lifecycle: Lifecycle = Lifecycle()
-    plugins: tuple[str, ...] = ("local", "jwt", "vips")
+    plugins: tuple[str, ...] = ("local", "jwt", "vips", "pdf")
 
 
 HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "recipes": Recipes}
