@@ -121,7 +121,7 @@ def test_it_is_never_readable_in_between(server: Served) -> None:
 
     reading = threading.Thread(target=read)
     with closing(sqlite3.connect(next(server.data.glob("*.db*")))) as catalog:
-        released = [id for (id,) in catalog.execute("select id from media where state = 'live'")]
+        released = [found for (found,) in catalog.execute("select id from media where state = 'live'")]
     reading.start()
     try:
         for number in range(30):
@@ -162,7 +162,7 @@ def test_a_failure_may_let_the_upload_in(tmp_path: Path, on_failure: str, quaran
 
 
 def test_an_inspector_that_is_not_there_refuses_the_start(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="inspection.inspectors"):
+    with pytest.raises(RuntimeError, match=r"inspection\.inspectors"):
         Served(tmp_path / "a", _written(tmp_path / "a.toml", '[inspection]\ninspectors = ["wordz"]\n'), {})
     with pytest.raises(RuntimeError, match=r"inspection\.words"):
         Served(tmp_path / "b", _written(tmp_path / "b.toml", "[inspection.words]\nmarker = '?'\n"), {})
