@@ -210,6 +210,7 @@ async def _rooms(
         default_lifetime=config.lifecycle.default_expires_in,
         access=access,
         counters=opened.counters,
+        inspection=opened.inspection,
         clock=clock,
         new_id=new_id,
         emit=emit,

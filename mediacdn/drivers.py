@@ -20,7 +20,8 @@ from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.hookspecs import Kit
-from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, LocalPaths, Storage
+from mediacdn.inspection import Inspection
+from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, Inspector, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
@@ -50,6 +51,7 @@ class Opened(Struct, frozen=True):
     digests: Digests
     bus: Bus | None
     policy: CachePolicy
+    inspection: Inspection
 
 
 @asynccontextmanager
@@ -90,7 +92,13 @@ async def open_drivers(
         if config.edge.policy != "rules" and not storage_only:
             name = config.edge.policy
             policy = Guarded(await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name))), name)
-        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy)
+        inspectors: dict[str, Inspector] = {}
+        for name in () if storage_only else config.inspection.inspectors:
+            driver = plugins.driver("inspector", name, "inspection.inspectors")
+            settings = decode_driver(driver.config, config.inspection.drivers.get(name, {}), f"inspection.{name}")
+            inspectors[name] = await stack.enter_async_context(driver.open(settings, kit(f"inspection.{name}")))
+        inspection = Inspection(inspectors, config.inspection.deadline, config.inspection.on_failure)
+        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy, inspection)
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ MediaError 500 internal_error
 ├── RangeNotSatisfiable 416 range_not_satisfiable
 ├── Unprocessable 422 unprocessable
 │   ├── DigestMismatch 422 digest_mismatch
+│   ├── ContentRejected 422 content_rejected
 │   ├── IdempotencyMismatch 422 idempotency_mismatch
 │   ├── InvalidArgument 422 invalid_argument
 │   ├── Undecodable 422 undecodable
@@ -46,6 +47,7 @@ MediaError 500 internal_error
 │   ├── CatalogUnavailable 503 catalog_unavailable
 │   ├── StorageUnavailable 503 storage_unavailable
 │   ├── AuthUnavailable 503 auth_unavailable
+│   ├── InspectionUnavailable 503 inspection_unavailable
 │   └── Overloaded 503 overloaded
 ├── StorageFull 507 insufficient_storage
 └── Quarantined 451 quarantined
@@ -209,6 +211,12 @@ class DigestMismatch(Unprocessable):
     code, title = "digest_mismatch", "The bytes do not have the declared digest"
 
 
+class ContentRejected(Unprocessable):
+    """An inspector rejects the upload; the detail is its reason."""
+
+    code, title = "content_rejected", "An inspection rejects this content"
+
+
 class IdempotencyMismatch(Unprocessable):
     code, title = "idempotency_mismatch", "This Idempotency-Key was used with another request"
 
@@ -282,6 +290,10 @@ class StorageUnavailable(Unavailable):
 
 class AuthUnavailable(Unavailable):
     code, title = "auth_unavailable", "The Authentication Service is not available; try again"
+
+
+class InspectionUnavailable(Unavailable):
+    code, title = "inspection_unavailable", "The upload cannot be inspected now; try again"
 
 
 class Overloaded(Unavailable):

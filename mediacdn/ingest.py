@@ -21,8 +21,9 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.config import Limits, Rule
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
+from mediacdn.inspection import Inspection
 from mediacdn.interfaces import Clock, Counters, Storage
-from mediacdn.model import Event, Media, NewJob, Principal, Status
+from mediacdn.model import Event, Incoming, Media, NewJob, Principal, State, Status
 from mediacdn.sniff import contradicts, extension, kind, sniff
 from mediacdn.storage.placement import place
 
@@ -100,6 +101,7 @@ class Ingest:
         default_lifetime: int,
         access: Access,
         counters: Counters,
+        inspection: Inspection,
         clock: Clock,
         new_id: Callable[[], str],
         emit: Callable[[Event], None],
@@ -113,6 +115,7 @@ class Ingest:
         self._default_lifetime = default_lifetime
         self._access = access
         self._counters = counters
+        self._inspection = inspection
         self._clock = clock
         self._new_id = new_id
         self._emit = emit
@@ -152,7 +155,9 @@ class Ingest:
 
         `metered` says that `admit` has already taken the body's bytes from the rate; `lease` is an idempotency lease to keep alive meanwhile.
         Durable when it returns.
-        Raises: TooLarge, TypeMismatch, TypeNotAllowed, DigestMismatch, QuotaExceeded, ContentRefused, StorageFull, StorageUnavailable, CatalogUnavailable.
+        What an inspector quarantines is stored and withheld at once, for itself: it is no duplicate of another, and no other of it.
+        Raises: TooLarge, TypeMismatch, TypeNotAllowed, DigestMismatch, QuotaExceeded, ContentRefused, ContentRejected, InspectionUnavailable, StorageFull,
+        StorageUnavailable, CatalogUnavailable.
         """
         meter = _Meter(self._threads)
         stream = _batches(chunks)
@@ -175,22 +180,31 @@ class Ingest:
                 if not metered:
                     await self._take_bytes(principal, len(batch))
                 await meter.feed(batch)
+                if watch is not None:
+                    await watch.feed(batch)
                 yield batch
             media = self._record(principal, intake(), media_type, meter.size, await meter.digest(), storage_name, media_id, key)
             if self._place(principal, intake(), media_type, meter.size if self._sized else None) != storage_name:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
-            jobs = self._plan(media)
+            withheld = None if watch is None else await watch.verdict()
+            if withheld is not None:
+                media = replace(media, state=State.QUARANTINED, quarantine_reason=withheld)
+            jobs = () if withheld is not None else self._plan(media)
             if any(each.required for each in jobs):
                 media = replace(media, status=Status.UPLOADED)
             await intent()
             settled = await self._catalog.objects.settle(
-                media, dedupe_key=self._dedupe_key(media), quota=self._limits.quota_per_owner, jobs=jobs
+                media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, jobs=jobs
             )
             if settled.kind != "new":
                 raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()))
             final.append((media, jobs))
 
-        async with self._leased(lease), self._intent(storage_name, key) as intent:
+        upload = Incoming(
+            id=media_id, owner=principal.id, media_type=media_type, size=declared.size, public=declared.public,
+            filename=declared.filename, tags=declared.tags,
+        )  # fmt: skip
+        async with self._inspection.of(upload) as watch, self._leased(lease), self._intent(storage_name, key) as intent:
             try:
                 async with aclosing(body()) as fed:
                     info = await storage.put(key, fed, size=declared.size)
@@ -200,7 +214,7 @@ class Ingest:
                 return already.stored
             media, jobs = final[0]
             settled = await self._catalog.objects.commit(
-                media, dedupe_key=self._dedupe_key(media), quota=self._limits.quota_per_owner, etag=info.etag, jobs=jobs
+                media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, etag=info.etag, jobs=jobs
             )
             if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
                 await storage.delete(key)
@@ -346,7 +360,13 @@ class Ingest:
     def _dedupe_key(self, media: Media) -> str:
         return ":".join((media.digest, "public" if media.public else "private", media.storage, self._access.dedupe_owner(media.owner)))
 
+    def _own_key(self, media: Media) -> str | None:
+        return None if media.state is State.QUARANTINED else self._dedupe_key(media)
+
     def _tell(self, media: Media) -> None:
+        if media.state is State.QUARANTINED:
+            self._emit(Event("media.quarantined", media.id, media.created_at, {"scope": "inspection"}))
+            return
         self._emit(Event("media.stored", media.id, media.created_at, {"media_type": media.media_type, "size": media.size}))
 
 

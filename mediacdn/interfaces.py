@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
-from mediacdn.model import Admission, Argument, ByteRange, Card, Change, Made, Media, ObjectInfo, Principal
+from mediacdn.model import Admission, Argument, ByteRange, Card, Change, Incoming, Made, Media, ObjectInfo, Principal, Verdict
 
 
 class Storage(Protocol):
@@ -90,6 +90,16 @@ class Authorizer(Protocol):
 
     async def allows(self, principal: Principal, action: str, card: Card) -> bool | None:
         """Caller promises: `action` is "read", "write" or "admin". Driver promises: the decision, or None to leave it to the core's own rules. Raises: AuthUnavailable."""
+        ...
+
+
+class Inspector(Protocol):
+    """Looks at uploads while they stream in, and says whether they may stay: a virus scanner, a list of forbidden content. Nothing is readable before its verdict."""
+
+    async def inspect(self, upload: Incoming, chunks: AsyncIterator[bytes]) -> Verdict:
+        """Caller promises: `chunks` are the media's bytes in order, about 1 MiB each and never all at once; several uploads are inspected at a time; cancels it when
+        the upload ends early. Driver promises: blocks nothing, keeps no more than it must, takes each chunk soon; may be through before the last. Raises: whatever
+        keeps it from knowing, which is then held against the upload unless the configuration says otherwise."""
         ...
 
 

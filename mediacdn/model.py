@@ -172,6 +172,25 @@ class Media(Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
+class Incoming(Struct, frozen=True, kw_only=True):
+    """An upload as it is known when its first bytes are here. `size` is what was declared, None where nothing was; `id` is the media's, if one comes of it."""
+
+    id: str
+    owner: str
+    media_type: str
+    size: int | None = None
+    public: bool = False
+    filename: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Verdict(Struct, frozen=True):
+    """What an inspector says of an upload. `reason` is told to the uploader of what is rejected, and kept for administrators with what is quarantined."""
+
+    outcome: Literal["accept", "reject", "quarantine"]
+    reason: str | None = None
+
+
 class Argument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an action or a recipe may be told by one name. `min` and `max` bound a number's value or a string's length; `pattern` matches a whole string."""
 

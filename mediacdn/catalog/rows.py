@@ -44,6 +44,8 @@ def row_of(record: Media, dedupe_key: str | None) -> dict[str, Any]:
     """Write a media as column values."""
     values = {name: getattr(record, name) for name in FIELDS}
     values.update(status=record.status.value, state=record.state.value, family=family_of(record.media_type), dedupe_key=dedupe_key)
+    if record.state is State.QUARANTINED:
+        values["quarantined_by"] = record.id  # withheld from its first moment, and released as any other
     return values
 
 

@@ -34,6 +34,7 @@ def check(config: Config, reader: Reader) -> None:
     _signing(config.signing, reader)
     _auth(config.auth, reader)
     _limits(config.limits, reader)
+    _once(config.inspection.inspectors, ("inspection", "inspectors"), reader)
     for number, origin in enumerate(config.cors.media_origins):
         if origin != "*" and not is_origin(origin):
             reader.problem(

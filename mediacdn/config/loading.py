@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from mediacdn.config.checks import check
 from mediacdn.config.decoding import COMMAND_LINE, Reader, Text, decode, dotted
 from mediacdn.config.layers import Layers
-from mediacdn.config.sections import HOSTS, Auth, Config, Edge
+from mediacdn.config.sections import HOSTS, Auth, Config, Edge, Inspection
 from mediacdn.config.showing import flatten
 
 T = TypeVar("T", bound=Struct)
@@ -59,7 +59,7 @@ def decode_driver(kind: type[T], table: Mapping[str, Any], path: str, sources: M
 
 
 def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Give each storage its driver, and move the tables of the drivers of [auth], [edge] and [recipes] to where the Structs keep them."""
+    """Give each storage its driver, and move the tables of the drivers of [auth], [edge], [inspection] and [recipes] to where the Structs keep them."""
     storage = tree.setdefault("storage", {})
     if isinstance(storage, dict):
         storage.setdefault("default", {})
@@ -67,8 +67,9 @@ def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
             if isinstance(table, dict):
                 table.setdefault("driver", "local")
     for section, named, by in (
-        ("auth", _authenticators, "auth.authenticators nor auth.authorizer"),
-        ("edge", _edge, "edge.policy nor edge.bus"),
+        ("auth", _authenticators, "neither auth.authenticators nor auth.authorizer names"),
+        ("edge", _edge, "neither edge.policy nor edge.bus names"),
+        ("inspection", _inspectors, "inspection.inspectors does not name"),
         ("recipes", _actions, ""),
     ):
         if isinstance(table := tree.get(section), dict):
@@ -77,10 +78,19 @@ def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
 
 
 def _authenticators(auth: dict[str, Any]) -> set[str]:
+    return {*_listed(Auth, "authenticators", auth), str(auth.get("authorizer"))}
+
+
+def _inspectors(inspection: dict[str, Any]) -> set[str]:
+    return _listed(Inspection, "inspectors", inspection)
+
+
+def _listed(section: type[Struct], key: str, table: dict[str, Any]) -> set[str]:
+    """The names in a list of drivers; none when it is no such list, which is told elsewhere."""
     quiet = Reader()
-    kind = next(field.type for field in structs.fields(Auth) if field.name == "authenticators")
-    names = quiet.read(kind, auth.get("authenticators", Auth().authenticators), ())
-    return {*(names if not quiet.problems else ()), str(auth.get("authorizer"))}
+    kind = next(field.type for field in structs.fields(section) if field.name == key)
+    names = quiet.read(kind, table.get(key, getattr(section(), key)), ())
+    return set(names if not quiet.problems else ())
 
 
 def _edge(edge: dict[str, Any]) -> set[str]:
@@ -98,7 +108,7 @@ def _with_drivers(section: str, table: dict[str, Any], named: set[str], by: str,
     drivers: dict[str, Any] = {}
     for key in [key for key in table if key not in fields]:
         if key not in named and isinstance(table[key], dict) and key != "drivers":
-            reader.problem((section, key), f"configures a driver that neither {by} names")
+            reader.problem((section, key), f"configures a driver that {by}")
         elif key not in named:
             reader.unknown(HOSTS[section], (section, key))
         elif reader.read(dict[str, Any], table[key], (section, key)) is not None:

@@ -195,6 +195,18 @@ class Limits(Section, frozen=True):
     max_tags: Amount = 64
 
 
+class Inspection(Section, frozen=True):
+    """Who looks at uploads before they are kept. Each name in `inspectors` is a driver with its own table [inspection.NAME]; all see every upload, side by side."""
+
+    inspectors: tuple[str, ...] = ()
+    deadline: Seconds = 30.0
+    """How long one may keep an upload waiting: for a chunk to be taken, for the verdict after the last."""
+    on_failure: Literal["refuse", "quarantine", "accept"] = "refuse"
+    """What becomes of an upload when an inspector fails or is late: 503 and nothing is kept, stored and withheld, or stored as if it had said nothing."""
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [inspection.NAME] tables; not a key of its own."""
+
+
 class Jobs(Section, frozen=True):
     """Work that no request waits for. Times are seconds."""
 
@@ -259,12 +271,13 @@ class Config(Section, frozen=True):
     signing: Signing = Signing()
     auth: Auth = Auth()
     limits: Limits = Limits()
+    inspection: Inspection = Inspection()
     jobs: Jobs = Jobs()
     variants: Variants = Variants()
     recipes: Recipes = Recipes()
     lifecycle: Lifecycle = Lifecycle()
-    plugins: tuple[str, ...] = ("local", "jwt", "vips")
+    plugins: tuple[str, ...] = ("local", "jwt", "vips", "pdf")
 
 
-HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "recipes": Recipes}
-"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME] and [recipes.NAME]."""
+HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "inspection": Inspection, "recipes": Recipes}
+"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME], [inspection.NAME] and [recipes.NAME]."""

@@ -30,8 +30,8 @@ def typed(recipe: Recipe) -> Recipe:
         raise ValueError(f"is not what a recipe is: {error}") from None
 
 
-def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection[str]) -> Iterator[str]:
-    """Everything that would fail later. Caller promises: the values are of their types."""
+def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection[str], absent: Collection[str] = ()) -> Iterator[str]:
+    """Everything that would fail later, but that the actions `absent` are not there. Caller promises: the values are of their types."""
     if not _CODE.fullmatch(recipe.code):
         yield f"the code {recipe.code[:80]!r} must be at most 64 of a-z, 0-9 and -, the first a letter"
     if not 1 <= recipe.version <= _MAX_VERSION:
@@ -48,7 +48,7 @@ def problems(recipe: Recipe, actions: Mapping[str, Action], storages: Collection
         yield f"has {len(recipe.steps)} steps; expected 1 to {MAX_STEPS}"
     seen: set[str] = set()
     for number, step in enumerate(recipe.steps):
-        found = list(_step(recipe, step, actions, storages))
+        found = list(_step(recipe, step, actions, storages, absent))
         if step.name in seen:
             found.append("another step has this name")
         seen.add(step.name)
@@ -78,7 +78,7 @@ def _narrower(one: str, other: str) -> str | None:
     return None
 
 
-def _step(recipe: Recipe, step: Step, actions: Mapping[str, Action], storages: Collection[str]) -> Iterator[str]:
+def _step(recipe: Recipe, step: Step, actions: Mapping[str, Action], storages: Collection[str], absent: Collection[str]) -> Iterator[str]:
     if not NAME.match(step.name):
         yield "is not a name; use at most 64 letters, digits, - and _, the first a letter or digit"
     if step.saves_to is not None and step.saves_to not in storages:
@@ -89,7 +89,8 @@ def _step(recipe: Recipe, step: Step, actions: Mapping[str, Action], storages: C
         if not placeholders.is_relationship(re.sub(r"\$\{[a-z0-9_]*\}", "x", step.relationship)):
             yield f"relationship {step.relationship!r} must be 1 to 128 letters, digits and : . _ -, the first a letter or digit"
     if step.action not in actions:
-        yield f"there is no action {step.action!r}{meant(step.action, actions)}"
+        if step.action not in absent:
+            yield f"there is no action {step.action!r}{meant(step.action, actions)}"
         yield from (f"spec key {key!r} {sentence}" for key, value in step.spec.items() for sentence in _template(value, ours, whole=True))
         return
     theirs = {argument.name: argument for argument in actions[step.action].arguments}

@@ -37,6 +37,8 @@ class Planner:
         return list(found.values())
 
     def _job(self, media: Media, plan: Plan) -> NewJob | None:
+        if self._registry.left_out(plan.recipe):
+            return None  # the log has said so at the start
         try:
             recipe = self._registry.find(plan.recipe)
             settled = self._registry.settle(recipe, plan.arguments)

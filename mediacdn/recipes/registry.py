@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from mediacdn.errors import ConfigError, InvalidArgument, NotFound, PluginError
@@ -15,6 +16,8 @@ from mediacdn.recipes.checks import accepted, meant, problems, typed
 from mediacdn.recipes.declarations import flaws
 from mediacdn.recipes.descriptors import Descriptor, describe
 from mediacdn.recipes.fingerprints import derivation_key, fingerprint
+
+log = structlog.get_logger("mediacdn.recipes")
 
 
 class SettledStep(Struct, frozen=True, kw_only=True):
@@ -63,15 +66,17 @@ class Registry:
     ) -> None:
         """`brought` are the plugins' recipes with the plugin's name, `defined` those of [[recipes.define]], `storages` the names that `saves_to` may say.
 
+        A plugin's recipe may have steps whose actions another plugin brings: where that one is not loaded, the recipe is left out, and the log says so.
         Raises: PluginError for what plugins bring, ConfigError for what is defined, each with every problem, one a line.
         """
         self._actions = actions
         self._recipes: dict[str, Recipe] = {}
         self._newest: dict[str, Recipe] = {}
+        self._left_out: dict[str, tuple[str, ...]] = {}
         told = [f"action {name!r}: {flaw}" for name, action in actions.items() for flaw in flaws(action.arguments)]
         _refuse(PluginError, told)
         for plugin, recipe in brought:
-            told += self._add(f"plugin {plugin!r}: recipe {_name(recipe)!r}", recipe, storages)
+            told += self._add(f"plugin {plugin!r}: recipe {_name(recipe)!r}", recipe, storages, plugin)
         _refuse(PluginError, told)
         for number, recipe in enumerate(defined):
             told += self._add(f"recipes.define[{number}]: recipe {_name(recipe)!r}", recipe, storages)
@@ -83,10 +88,16 @@ class Registry:
         Whoever names no version asks for the newest at that moment; what is kept of the request is the full name.
         """
         found = self._recipes.get(name) or self._newest.get(name)
+        if found is None and name in self._left_out:
+            raise NotFound(f"The recipe {name!r} needs {_listed(self._left_out[name])}, which no plugin here brings")
         if found is None:
             shown = name[:100].encode(errors="replace").decode()
             raise NotFound(f"There is no recipe {shown!r}{meant(shown, self._recipes)}")
         return found
+
+    def left_out(self, name: str) -> bool:
+        """Whether a plugin brings a recipe of this name or code that is not there for want of an action."""
+        return name in self._left_out and name not in self._newest
 
     def all(self) -> tuple[Recipe, ...]:
         """Every recipe, by code and version."""
@@ -134,14 +145,22 @@ class Registry:
             continue_on_error=step.continue_on_error,
         )
 
-    def _add(self, who: str, recipe: Recipe, storages: Collection[str]) -> list[str]:
+    def _add(self, who: str, recipe: Recipe, storages: Collection[str], plugin: str | None = None) -> list[str]:
         try:
             recipe = typed(recipe)
         except ValueError as error:
             return [f"{who}: {error}"]
-        told = [f"{who}: {problem}" for problem in problems(recipe, self._actions, storages)]
+        absent = (
+            tuple(dict.fromkeys(step.action for step in recipe.steps if step.action not in self._actions)) if plugin is not None else ()
+        )
+        told = [f"{who}: {problem}" for problem in problems(recipe, self._actions, storages, absent)]
         if told:
             return told
+        if absent:
+            for name in (recipe.code, recipe.name):
+                self._left_out[name] = absent
+            log.info("a recipe is left out for want of an action", recipe=recipe.name, plugin=plugin, actions=absent)
+            return []
         if recipe.name in self._recipes:
             return [f"{who}: there is another recipe of this name"]
         self._recipes[recipe.name] = recipe
@@ -163,6 +182,10 @@ def check_tables(tables: Iterable[str], actions: Collection[str]) -> None:
             if name not in actions
         ],
     )
+
+
+def _listed(actions: Sequence[str]) -> str:
+    return f"the action{'s' if len(actions) > 1 else ''} {', '.join(map(repr, actions))}"
 
 
 def _name(recipe: Recipe) -> str:

@@ -14,6 +14,7 @@ from mediacdn.errors import (
     BadRequest,
     BrokenMultipart,
     ContentRefused,
+    ContentRejected,
     DigestMismatch,
     EncodingRefused,
     Forbidden,
@@ -21,6 +22,7 @@ from mediacdn.errors import (
     HostNotAllowed,
     IdempotencyInFlight,
     IdempotencyMismatch,
+    InspectionUnavailable,
     InsufficientScope,
     InvalidParameter,
     InvalidSignature,
@@ -75,7 +77,7 @@ READS_RECORD = (*NEEDS_TOKEN, NotFound, Gone, MediaExpired, Quarantined)
 ACTS = (*READS_RECORD, Forbidden)
 READS_BYTES = (*READS_RECORD, InvalidSignature, LinkRevoked, LinkExpired, PreconditionFailed, RangeNotSatisfiable)
 UPLOADS = (
-    *NEEDS_TOKEN, BrokenMultipart, ContentRefused, QuotaExceeded, NotFound, RequestTimeout, IdempotencyInFlight, TooLarge, TypeMismatch,
+    *NEEDS_TOKEN, BrokenMultipart, ContentRefused, ContentRejected, InspectionUnavailable, QuotaExceeded, NotFound, RequestTimeout, IdempotencyInFlight, TooLarge, TypeMismatch,
     TypeNotAllowed, EncodingRefused, DigestMismatch, IdempotencyMismatch, TooManyRequests, StorageFull,
 )  # fmt: skip
 

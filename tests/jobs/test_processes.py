@@ -26,7 +26,7 @@ from tests.services.postgres import PostgresServer
 from tests.services.served import served
 
 LEASE = 3.0
-PLUGIN = '''
+PLUGIN = """
 import os
 import time
 from contextlib import asynccontextmanager
@@ -74,7 +74,7 @@ def mediacdn_drivers():
 def mediacdn_recipes():
     step = Step(name="nap", action="nap", spec={"n": "${n}", "seconds": "${seconds}"})
     return [Recipe(code="nap", version=1, accepts=("*/*",), arguments=Nap.arguments, steps=(step,))]
-'''
+"""
 TOML = """
 plugins = ["local", "jwt", "napping"]
 [database]

@@ -1,14 +1,18 @@
 """The registry: what is wrong is told at start-up by recipe, step and key; recipes are found, settled and told of."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from mediacdn.errors import ConfigError, InvalidArgument, NotFound, PluginError
-from mediacdn.model import Argument, Recipe, Step
+from mediacdn.model import Argument, Media, Plan, Recipe, Step
+from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry, SettledStep, check_tables
+from mediacdn.ulids import Ulids
 from tests.recipes.given import ACTIONS, IMAGE, Idle, recipe
 
 LANG = Argument(name="lang", required=True)
@@ -112,6 +116,8 @@ def test_a_wrong_recipe_is_told_by_recipe_step_and_key(wrong: Recipe, told: str)
         Registry(ACTIONS, defined=[wrong])
     [problem] = refusal.value.extra["problems"]
     assert problem.startswith(f"recipes.define[0]: recipe 'poster@1': {told}")
+    if "there is no action" in told:
+        return  # of a plugin's recipe that is another plugin's absence
     with pytest.raises(PluginError) as brought:
         Registry(ACTIONS, brought=[("site", wrong)])
     assert str(brought.value).startswith(f"plugin 'site': recipe 'poster@1': {told}")
@@ -148,6 +154,47 @@ def test_every_problem_is_told_at_once() -> None:
         "recipes.define[2]"
     ]
     assert str(refusal.value) == "\n".join(refusal.value.extra["problems"])
+
+
+def test_a_plugins_recipe_without_its_action_is_left_out_and_the_log_says_so() -> None:
+    lacking = recipe("spoken", steps=(step(), step("say", "speak"), step("sing", "sing"), step("again", "speak")))
+    newer = recipe("poster", version=2, steps=(step(action="speak"),))
+    with capture_logs() as logged:
+        registry = Registry(ACTIONS, brought=[("site", lacking), ("site", recipe()), ("site", newer)])
+    assert [(each["recipe"], each["plugin"], each["actions"]) for each in logged] == [
+        ("spoken@1", "site", ("speak", "sing")),
+        ("poster@2", "site", ("speak",)),
+    ]
+    assert [each.name for each in registry.all()] == ["poster@1"]
+    assert registry.find("poster").name == "poster@1"
+    for name in ("spoken", "spoken@1"):
+        assert registry.left_out(name)
+        with pytest.raises(NotFound, match=f"^The recipe '{name}' needs the actions 'speak', 'sing', which no plugin here brings$"):
+            registry.find(name)
+    assert registry.left_out("poster@2")
+    assert not registry.left_out("poster")
+    assert not registry.left_out("elsewhere")
+
+
+def test_what_else_is_wrong_with_a_recipe_without_its_action_is_told() -> None:
+    with pytest.raises(PluginError) as refusal:
+        Registry(ACTIONS, brought=[("site", recipe(steps=(step(spec={"qualty": 1}), step("say", "speak", spec={"of": "${lang}"}))))])
+    assert [each.partition(": step ")[2].partition(" ")[0] for each in refusal.value.extra["problems"]] == ["'scale':", "'say':"]
+
+
+def test_plans_of_what_is_left_out_are_passed_over_in_silence(media_of_pictures: Media) -> None:
+    registry = Registry(ACTIONS, brought=[("site", recipe("spoken", steps=(step("say", "speak"),)))])
+    with capture_logs() as logged:
+        assert Planner(registry, lambda media: [Plan(recipe="spoken")], Ulids(), 3)(media_of_pictures) == []
+        assert logged == []
+        assert Planner(registry, lambda media: [Plan(recipe="elsewhere")], Ulids(), 3)(media_of_pictures) == []
+    assert [each["event"] for each in logged] == ["a plan does not fit"]
+
+
+@pytest.fixture
+def media_of_pictures() -> Media:
+    now = datetime.now(UTC)
+    return Media(id="x", owner="alice", kind="image", media_type="image/png", created_at=now, updated_at=now)
 
 
 def test_an_actions_own_arguments_are_checked() -> None:

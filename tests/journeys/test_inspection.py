@@ -1,0 +1,173 @@
+"""Uploads that are inspected: what is rejected leaves nothing, what is quarantined is never readable, and what fails is refused."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.services.inspectors import install
+from tests.services.samples import text
+from tests.services.served import Served, served
+
+TOML = """
+plugins = ["local", "jwt", "vips", "clerk"]
+
+[limits]
+uploads_per_second = 1000
+uploads_burst = 10000
+
+[inspection]
+inspectors = ["words", "others"]
+deadline = 0.5
+
+[inspection.others]
+marker = "?"
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    environ = install(tmp_path_factory.mktemp("plugin"))
+    with served(tmp_path_factory.mktemp("inspected"), TOML, environ=environ) as running:
+        yield running
+
+
+def said(word: str, seed: str, size: int = 100) -> bytes:
+    return text(size, seed.encode()) + b" " + word.encode() + text(20, seed.encode())
+
+
+def post(server: Served, body: bytes, how: str, **headers: str) -> httpx.Response:
+    asked: dict[str, Any] = {"content": body} if how == "raw" else {"files": {"file": ("a.txt", body)}}
+    if how == "chunked":
+        asked = {"content": iter([body[:50], body[50:]])}
+    return server.client.post("/v1/media", params={"public": "true"}, headers={**server.auth(), **headers}, **asked)
+
+
+def kept(server: Served) -> tuple[set[str], list[Any]]:
+    files = {str(each) for each in (server.data / "objects").rglob("*") if each.is_file()} if (server.data / "objects").exists() else set()
+    files |= {str(each) for each in server.data.rglob("originals/*") if each.is_file()}
+    with closing(sqlite3.connect(next(server.data.glob("*.db*")))) as catalog:
+        return files, [catalog.execute(f"select count(*) from {table}").fetchone() for table in ("media", "objects", "jobs")]
+
+
+@pytest.mark.parametrize("how", ["raw", "multipart", "chunked"])
+@pytest.mark.parametrize("size", [100, 3_000_000])
+@pytest.mark.parametrize(("word", "status", "code"), [("reject!", 422, "content_rejected"), ("reject?", 422, "content_rejected"),
+                                                      ("crash!", 503, "inspection_unavailable"), ("hang?", 503, "inspection_unavailable")])  # fmt: skip
+def test_what_is_refused_leaves_nothing(server: Served, how: str, size: int, word: str, status: int, code: str) -> None:
+    before = kept(server)
+    body = said(word, how + word, size)
+    answer = post(server, body, how)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    if status == 422:
+        assert answer.json()["detail"] == "reject text/plain of alice"
+    else:
+        assert answer.headers["retry-after"]
+        assert "engine" not in answer.text
+    assert kept(server) == before
+    assert post(server, body, how).status_code == status, "a second time as well"
+
+
+@pytest.mark.parametrize("how", ["raw", "multipart", "chunked"])
+@pytest.mark.parametrize("size", [100, 3_000_000])
+def test_what_is_accepted_is_stored_as_ever(server: Served, how: str, size: int) -> None:
+    body = said("fine", how, size)
+    first = post(server, body, how)
+    assert (first.status_code, first.json()["quarantined"]) == (201, False)
+    assert server.client.get(f"/v1/media/{first.json()['id']}").content == body
+    again = post(server, body, how)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    assert post(server, b"", how).status_code in (200, 201)
+
+
+@pytest.mark.parametrize("how", ["raw", "multipart"])
+def test_what_is_quarantined_is_stored_and_withheld_from_the_first_moment(server: Served, how: str) -> None:
+    body = said("withhold!", how)
+    answer = post(server, body, how)
+    assert (answer.status_code, answer.json()["quarantined"]) == (201, True)
+    media = f"/v1/media/{answer.json()['id']}"
+    for path in (media, f"{media}/thumb", f"{media}/record"):
+        assert server.client.get(path).status_code in (401, 404, 451), path
+    assert server.client.get(media, headers=server.auth()).status_code == 451
+    again = post(server, body, how)
+    assert (again.status_code, again.json()["quarantined"]) == (201, True)
+    assert again.json()["id"] != answer.json()["id"], "no duplicate of what is withheld"
+    admin = server.auth("root", "admin")
+    released = server.client.delete(f"{media}/quarantine", headers=admin)
+    assert released.status_code == 200
+    assert server.client.get(media).content == body
+    assert server.client.get(f"/v1/media/{again.json()['id']}").status_code == 451, "each was withheld for itself"
+
+
+def test_it_is_never_readable_in_between(server: Served) -> None:
+    """Read by everybody who learns of an id the moment it is there."""
+    ended, seen = threading.Event(), []
+
+    def read() -> None:
+        with (
+            closing(sqlite3.connect(next(server.data.glob("*.db*")))) as catalog,
+            httpx.Client(base_url=server.url, trust_env=False) as client,
+        ):
+            while not ended.is_set():
+                for (found,) in catalog.execute("select id from media order by id desc limit 3").fetchall():
+                    answer = client.get(f"/v1/media/{found}")
+                    if answer.status_code == 200 and b"withhold!" in answer.content:
+                        seen.append(found)
+
+    reading = threading.Thread(target=read)
+    with closing(sqlite3.connect(next(server.data.glob("*.db*")))) as catalog:
+        released = [found for (found,) in catalog.execute("select id from media where state = 'live'")]
+    reading.start()
+    try:
+        for number in range(30):
+            assert post(server, said("withhold!", f"race {number}"), "raw").json()["quarantined"]
+    finally:
+        ended.set()
+        reading.join()
+    assert set(seen) <= set(released)
+
+
+def test_a_verdict_on_an_upload_is_no_verdict_on_who_has_the_bytes_already(tmp_path: Path) -> None:
+    environ = install(tmp_path / "plugin")
+    plain = (
+        TOML.replace('inspectors = ["words", "others"]', "inspectors = []").replace("[inspection.others]", "#").replace('marker = "?"', "")
+    )
+    body = said("withhold!", "twin")
+    with served(tmp_path / "data", plain, environ=environ) as server:
+        first = post(server, body, "raw").json()
+        assert not first["quarantined"]
+    with served(tmp_path / "data", TOML, environ=environ) as server:
+        second = post(server, body, "raw")
+        assert (second.status_code, second.json()["quarantined"]) == (201, True)
+        assert second.json()["id"] != first["id"]
+        assert server.client.get(f"/v1/media/{first['id']}").content == body
+        assert server.client.get(f"/v1/media/{second.json()['id']}").status_code == 451
+        server.client.delete(f"/v1/media/{second.json()['id']}", headers=server.auth("root", "admin"))
+        assert server.client.get(f"/v1/media/{first['id']}").content == body, "the bytes they share stay"
+
+
+@pytest.mark.parametrize(("on_failure", "quarantined"), [("accept", False), ("quarantine", True)])
+def test_a_failure_may_let_the_upload_in(tmp_path: Path, on_failure: str, quarantined: bool) -> None:
+    toml = TOML.replace("deadline = 0.5", f'deadline = 0.5\non_failure = "{on_failure}"')
+    with served(tmp_path / "data", toml, environ=install(tmp_path / "plugin")) as server:
+        answer = post(server, said("crash!", "open"), "raw")
+        assert (answer.status_code, answer.json()["quarantined"]) == (201, quarantined)
+        assert any("an inspector failed" in line and "the engine is gone" in line for line in server.log)
+        assert post(server, said("reject?", "open"), "raw").status_code == 422
+
+
+def test_an_inspector_that_is_not_there_refuses_the_start(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"inspection\.inspectors"):
+        Served(tmp_path / "a", _written(tmp_path / "a.toml", '[inspection]\ninspectors = ["wordz"]\n'), {})
+    with pytest.raises(RuntimeError, match=r"inspection\.words"):
+        Served(tmp_path / "b", _written(tmp_path / "b.toml", "[inspection.words]\nmarker = '?'\n"), {})
+
+
+def _written(path: Path, toml: str) -> Path:
+    path.write_text(toml)
+    return path
