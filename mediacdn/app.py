@@ -197,7 +197,7 @@ async def _rooms(
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
     variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
-    addresses = Addresses(config.server.public_url, config.server.base_path, variants.makes)
+    addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
@@ -293,6 +293,12 @@ async def _rooms(
                 await each
         ingest.close()
         hearing.shutdown(wait=True, cancel_futures=True)
+
+
+def _shown(variants: Variants, recipes: Registry, media_type: str) -> bool:
+    """Whether media of this type have a thumbnail: of themselves, or of what a recipe makes of them."""
+    made = (step.relationship for recipe in recipes.accepting(media_type) for step in recipe.steps)
+    return variants.makes(media_type) or "thumbnail" in made
 
 
 def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Awaitable[None]]]:

@@ -20,6 +20,8 @@ from mediacdn.model import Change, Made, Media, State
 
 FOLLOWED = frozenset({"public", "expires_at", "links_valid_from"})
 """What a derivative has of its source."""
+PICTURES = ("page:1", "poster", "thumbnail")
+"""Relationships of pictures that show what a media is."""
 FACTS = ("width", "height", "duration", "frame_rate", "codecs", "placeholder")
 
 KNOWN = select(media.c.id).where(media.c.dedupe_key == bindparam("key"))
@@ -72,6 +74,19 @@ class DerivativeRows:
 
         async def work(connection: AsyncConnection) -> Media | None:
             row = (await connection.execute(select(*COLUMNS).where(here))).one_or_none()
+            return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def picture(self, id: str) -> Media | None:
+        """Read the picture that stands for a media which is none: its page, poster or thumbnail, the largest of those that are live."""
+        ids = select(with_descendants(media.c.id == id).c.id)
+        shows = media.c.relationship.in_(PICTURES)
+        here = and_(media.c.id.in_(ids), media.c.id != id, media.c.state == State.LIVE.value, media.c.kind == "image", shows)
+
+        async def work(connection: AsyncConnection) -> Media | None:
+            statement = select(*COLUMNS).where(here).order_by(media.c.width.desc(), media.c.id).limit(1)
+            row = (await connection.execute(statement)).one_or_none()
             return None if row is None else media_of(row)
 
         return await self._transactions.read(work)

@@ -69,13 +69,13 @@ class Maker:
             await self._told(await self._catalog.derivatives.describe(source.id, made, held))
         return made, None
 
-    async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int) -> Kept:
-        """Make an ad-hoc variant, known by `text`, of which a media has at most so many. Raises: as `run`."""
+    async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int, *, of: str) -> Kept:
+        """Make an ad-hoc variant of the media `of`, which `source` is or shows; known by `text`, of which a media has at most `most`. Raises: as `run`."""
         async with self._made(source, action, spec, _unheard) as (made, output):
             size, digest = await output.measured()
             storage, now = self._place(source, made, size), self._clock.now()
             new = Kept(
-                media_id=source.id,
+                media_id=of,
                 text=text,
                 storage=storage,
                 key=f"variants/{self._new_id()}.{extension(made.media_type)}",

@@ -111,8 +111,6 @@ class Variants:
 
     async def form(self, card: Card, wanted: Variant, accept: str | None) -> Form:
         """The form of a media that the caller may read. Raises: NotFound for a media of which there are none, Undecodable, OverLimits, Overloaded, Unavailable."""
-        if not self.makes(card.media_type):
-            raise NotFound(f"There are no variants of {card.media_type}")
         negotiated = "format" not in wanted.spec
         spec = wanted.spec
         if negotiated:
@@ -145,11 +143,11 @@ class Variants:
 
     async def _make(self, card: Card, wanted: Variant, spec: Mapping[str, Any], text: str) -> Form:
         if wanted.preset is not None:
-            key = derivation_key(card.id, ACTION, spec)
-            media = await self._catalog.derivatives.find(key)
+            source = None if self.makes(card.media_type) else await self._source(card)
+            media = await self._catalog.derivatives.find(derivation_key(source.id if source else card.id, ACTION, spec))
             if media is None:
                 step = SettledStep(name=wanted.preset, action=ACTION, spec=dict(spec), relationship=wanted.preset)
-                _, media = await self._maker.run(await self._source(card), step)
+                _, media = await self._maker.run(source or await self._source(card), step)
                 assert media is not None
             shown = replace(
                 card, storage=media.storage, key=media.storage_key, size=media.size, digest=media.digest, media_type=media.media_type,
@@ -158,7 +156,8 @@ class Variants:
         else:
             kept = await self._catalog.variants.find(card.id, text)
             if kept is None:
-                kept = await self._maker.variant(await self._source(card), ACTION, spec, text, self._settings.max_per_media)
+                source = await self._source(card)
+                kept = await self._maker.variant(source, ACTION, spec, text, self._settings.max_per_media, of=card.id)
             shown = replace(
                 card, storage=kept.storage, key=kept.key, size=kept.size, digest=kept.digest, media_type=kept.media_type,
                 modified=kept.made_at, width=kept.width, height=kept.height, duration=None, filename=_named(card, kept.media_type),
@@ -169,6 +168,12 @@ class Variants:
         return form
 
     async def _source(self, card: Card) -> Media:
+        """The picture that is made smaller: the media itself, or the one that was made to show it."""
+        if not self.makes(card.media_type):
+            picture = await self._catalog.derivatives.picture(card.id)
+            if picture is None:
+                raise NotFound(f"There is no picture of this {card.media_type}")
+            return picture
         media = await self._catalog.media.get(card.id)
         if media is None:
             raise Gone()
@@ -179,8 +184,9 @@ class Variants:
         seen = self._looks.get(card.id)
         if seen is not None and seen[0] is card:
             return seen[1], seen[2]
-        facts = (await self._source(card)).facts
-        alpha = bool(facts.get("has_alpha", card.media_type not in OPAQUE))
+        source = await self._source(card)
+        facts = source.facts
+        alpha = bool(facts.get("has_alpha", source.media_type not in OPAQUE))
         motion = int(facts.get("frames", 1)) > 1
         _keep(self._looks, card.id, (card, alpha, motion), KEPT)
         return alpha, motion

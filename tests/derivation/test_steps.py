@@ -445,6 +445,20 @@ async def test_a_picture_that_cannot_be_read_is_not_tried_at_each_request(bench:
     assert bench.louder.runs == 3, "what was of the moment is tried again"
 
 
+async def test_a_media_that_is_no_picture_is_shown_by_one_that_was_made_of_it(bench: Bench) -> None:
+    source, made = await bench.media(media_type="application/pdf"), forms(bench)
+    with pytest.raises(NotFound):
+        await made.form(source.card, made.resolve("loud"), None)
+    page = await bench.media(b"page", kind="image", source_id=source.id, relationship="page:1", width=640)
+    await bench.media(b"p", kind="image", source_id=page.id, relationship="thumbnail", width=320)
+    made = forms(bench)
+    form = await made.form(source.card, made.resolve("loud"), None)
+    assert (form.card.id, form.card.size) == (source.id, 8)
+    [kept] = [await made.form(source.card, made.resolve("times=3,format=png"), None)]
+    assert [each.text for each in await bench.catalog.variants.of_media(source.id)] == ["times=3,format=png"]
+    assert kept.card.id == source.id
+
+
 async def test_what_there_is_no_form_of(bench: Bench) -> None:
     source, made = await bench.media(media_type="audio/ogg"), forms(bench)
     with pytest.raises(NotFound):
