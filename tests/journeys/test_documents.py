@@ -72,7 +72,7 @@ def test_a_document_gets_its_thumbnail_text_facts_and_translation(tmp_path: Path
 
 def test_without_the_other_plugins_their_recipes_are_left_out(tmp_path: Path) -> None:
     with served(tmp_path / "data", 'plugins = ["local", "jwt", "pdf"]\n', arguments=()) as server:
-        codes = [each["code"] for each in server.client.get("/v1/recipes", headers=server.auth()).json()["recipes"]]
+        codes = [each["code"] for each in server.client.get("/v1/recipes", headers=server.auth()).json()["items"]]
         assert sorted(codes) == ["document-text", "pdf-look"]
         told = [line for line in server.log if "left out for want of an action" in line]
         assert any("document-translation@1" in line for line in told)
