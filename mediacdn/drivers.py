@@ -102,14 +102,16 @@ async def open_drivers(
 
 
 @asynccontextmanager
-async def open_actions(config: Config, plugins: Plugins, registry: CollectorRegistry) -> AsyncIterator[dict[str, Action]]:
+async def open_actions(
+    config: Config, plugins: Plugins, registry: CollectorRegistry, *, worker: bool = False
+) -> AsyncIterator[dict[str, Action]]:
     """Open every action that the plugins bring, each by its table [recipes.NAME]. Raises: ConfigError, PluginError."""
     names = plugins.named("action")
     check_tables(config.recipes.drivers, names)
     data = Path(config.server.data)
 
     def kit(name: str) -> Kit:
-        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock())
+        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock(), worker)
 
     async with AsyncExitStack() as stack:
         actions: dict[str, Action] = {}

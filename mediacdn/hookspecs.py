@@ -17,12 +17,16 @@ SEAMS = ("storage", "authenticator", "authorizer", "counters", "cache_policy", "
 
 
 class Kit(Struct, frozen=True):
-    """What the core hands a driver when it opens it: the data directory it may write beneath, its logger, the metrics registry and the clock."""
+    """What the core hands a driver when it opens it: the data directory it may write beneath, its logger, the metrics registry and the clock.
+
+    `worker` says that this process does jobs: what they need is kept warm there, and started when it is wanted elsewhere.
+    """
 
     data: str
     logger: Any
     metrics: Any
     clock: Clock
+    worker: bool = False
 
 
 class Driver(Struct, frozen=True):

@@ -39,7 +39,7 @@ async def run_worker(
 
     loaded = plugins or Plugins.load(config.plugins)
     own = registry or CollectorRegistry()
-    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own) as actions:
+    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own, worker=True) as actions:
         stamps = await open_stamps(config)
         changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
         rows, settings = opened.catalog.jobs, config.jobs

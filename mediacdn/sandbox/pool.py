@@ -253,19 +253,21 @@ async def open_sandbox(
     output: int = 64 << 20,
     files: int = 32,
     environment: Mapping[str, str] | None = None,
+    warm: bool = False,
 ) -> AsyncIterator[Sandbox]:
     """Have up to `children` processes that import `call` ("module:function", called with the request and a list of descriptors), and keep them warm.
 
-    The first is started a moment later, so that no process that opens it answers its first request later; the others when they are wanted.
+    Each is started when it is wanted; with `warm` the first one a moment after this, which costs nobody's start.
 
     `memory` is bytes of address space, `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
     """
     setup = Setup(call=call, parent=os.getpid(), memory=memory, processor=processor, output=output, files=files, jobs=jobs)
     box = Sandbox(setup, environment or {}, children, queue)
-    warming = asyncio.create_task(box.warm(WARM_AFTER))
+    warming = asyncio.create_task(box.warm(WARM_AFTER)) if warm else None
     try:
         yield box
     finally:
-        warming.cancel()
+        if warming is not None:
+            warming.cancel()
         await box.close()

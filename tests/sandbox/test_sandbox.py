@@ -256,7 +256,7 @@ async def test_closing_ends_what_runs_and_who_waits() -> None:
 
 
 async def test_one_child_is_warm_soon_and_the_others_when_they_are_wanted() -> None:
-    async with open_sandbox(call="tests.sandbox.pranks:run", children=2) as box:
+    async with open_sandbox(call="tests.sandbox.pranks:run", children=2, warm=True) as box:
         assert box.pids == []
         await asyncio.sleep(WARM_AFTER)
         while not box.pids:  # noqa: ASYNC110
