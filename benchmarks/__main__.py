@@ -15,7 +15,22 @@ from pathlib import Path
 from benchmarks.machine import describe
 from benchmarks.results import RESULTS, write
 
-PLAIN = ("delivery", "memory", "latency", "crowd", "herd", "withheld", "damage", "startup", "catalog", "upload", "big", "crash", "jobs", "jobs_crash")
+PLAIN = (
+    "delivery",
+    "memory",
+    "latency",
+    "crowd",
+    "herd",
+    "withheld",
+    "damage",
+    "startup",
+    "catalog",
+    "upload",
+    "big",
+    "crash",
+    "jobs",
+    "jobs_crash",
+)
 MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"locust": "mixes"}
 
 

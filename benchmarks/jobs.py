@@ -165,7 +165,13 @@ def small_jobs(world: World, count: int) -> float:
 
 def _nothing(media: str, number: int) -> NewJob:
     return NewJob(
-        id=str(ULID()), kind="recipe", lane="images", media_id=media, code="nothing@1", arguments={"n": number}, fingerprint=f"nothing-{number}"
+        id=str(ULID()),
+        kind="recipe",
+        lane="images",
+        media_id=media,
+        code="nothing@1",
+        arguments={"n": number},
+        fingerprint=f"nothing-{number}",
     )
 
 
@@ -185,7 +191,10 @@ def waits(world: World, times: int) -> dict[str, dict[str, float]]:
             name: [_thumbnail(server, _jpeg(*size, seed)) for seed in range(1, times + 1)]
             for name, size in {"200 x 200 JPEG": (200, 200), "12 MP JPEG": (4000, 3000)}.items()
         }
-    return {name: {"median": statistics.median(each), "p95": sorted(each)[int(len(each) * 0.95)], "max": max(each)} for name, each in found.items()}
+    return {
+        name: {"median": statistics.median(each), "p95": sorted(each)[int(len(each) * 0.95)], "max": max(each)}
+        for name, each in found.items()
+    }
 
 
 def _thumbnail(server: Served, picture: bytes) -> float:
@@ -205,7 +214,9 @@ def _thumbnail(server: Served, picture: bytes) -> float:
 def _jpeg(width: int, height: int, seed: int) -> bytes:
     """A picture with something in it, as a camera's: a gradient under noise."""
     noise = Image.effect_noise((width // 4, height // 4), 40 + seed % 20).resize((width, height)).convert("L")
-    picture = Image.merge("RGB", (noise, Image.linear_gradient("L").resize((width, height)), noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+    picture = Image.merge(
+        "RGB", (noise, Image.linear_gradient("L").resize((width, height)), noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    )
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=88)
     return out.getvalue()

@@ -182,7 +182,9 @@ def _jobs(server: Served, headers: dict[str, str], state: str) -> list[dict[str,
     found: list[dict[str, Any]] = []
     cursor = None
     while True:
-        page = server.client.get("/v1/admin/jobs", params={"state": state, "limit": 200, **({"cursor": cursor} if cursor else {})}, headers=headers)
+        page = server.client.get(
+            "/v1/admin/jobs", params={"state": state, "limit": 200, **({"cursor": cursor} if cursor else {})}, headers=headers
+        )
         found += page.raise_for_status().json()["items"]
         cursor = page.json()["next"]
         if cursor is None:
