@@ -169,38 +169,38 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.mark.parametrize(("nap", "state", "attempts", "most"), [(3.0, JobState.COMPLETED, 1, 6.0), (40.0, JobState.PENDING, 0, 14.0)])
 def test_a_worker_ends_after_what_runs_or_gives_it_back(world: World, nap: float, state: JobState, attempts: int, most: float) -> None:
-    (id,) = world.naps(nap)
+    (job_id,) = world.naps(nap)
     with world.worker() as worker:
-        there = world.begun(worker.pid, id)
+        there = world.begun(worker.pid, job_id)
         asked = time.monotonic()
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
         assert time.monotonic() - asked < most
         assert wait_gone(there, 1) == []
-    job = world.until(id, state, seconds=1)
+    job = world.until(job_id, state, seconds=1)
     assert (job.attempts, job.lease_until) == (attempts, None)
 
 
 def test_a_server_ends_with_its_worker(world: World) -> None:
-    (id,) = world.naps(40.0)
+    (job_id,) = world.naps(40.0)
     with served(world.data, world.toml, environ=world.environ, arguments=()) as server:
-        world.until(id, JobState.PROCESSING)
+        world.until(job_id, JobState.PROCESSING)
         (worker,) = [pid for pid, _ in children_of(server.process.pid) if b"--tethered" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        world.begun(worker, id)
+        world.begun(worker, job_id)
         asked = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - asked < 20
-    job = world.until(id, JobState.PENDING, seconds=1)
+    job = world.until(job_id, JobState.PENDING, seconds=1)
     assert job.attempts == 0
 
 
 def test_a_cancelled_job_loses_its_child(world: World) -> None:
-    (id,) = world.naps(40.0)
+    (job_id,) = world.naps(40.0)
     with world.worker() as worker:
-        there = world.begun(worker.pid, id)
+        there = world.begun(worker.pid, job_id)
 
         async def cancel(catalog: Catalog) -> None:
-            await catalog.jobs.cancel(id)
+            await catalog.jobs.cancel(job_id)
 
         world.do(cancel)
         asked = time.monotonic()
@@ -218,8 +218,8 @@ def test_no_job_is_run_by_two(world: World) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(world.worker())
-        for id in ids:
-            assert world.until(id, JobState.COMPLETED, seconds=40).attempts == 1
+        for job_id in ids:
+            assert world.until(job_id, JobState.COMPLETED, seconds=40).attempts == 1
     lines = world.diary.read_text().split("\n")[:-1]
     assert sorted(lines) == sorted(f"{word} {number}" for word in ("begin", "end") for number in range(40))
 
@@ -238,8 +238,8 @@ def test_a_catalog_that_comes_back(tmp_path: Path) -> None:
             time.sleep(10)
             server.start()
             (after,) = world.naps(0.03)
-            for id in (during, after):
-                world.until(id, JobState.COMPLETED, seconds=40)
+            for job_id in (during, after):
+                world.until(job_id, JobState.COMPLETED, seconds=40)
             assert worker.poll() is None
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(20) == 0
