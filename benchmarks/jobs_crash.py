@@ -84,6 +84,9 @@ class Workers:
             for each in [threads.submit(self._turns, kills) for _ in range(at_once)]:
                 each.result()
 
+    def close(self) -> None:
+        self._log.close()
+
     def start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
 
@@ -149,6 +152,7 @@ def run(folder: Path, *, kills: int, workers: int = 2, url: str = "", seed: int 
         for worker in there:
             worker.kill()
             worker.wait(10)
+        crew.close()
         server.stop()
     for pid in strangers(str(folder)):
         report.blame("orphan process", str(pid))
