@@ -18,7 +18,7 @@ from mediacdn.derivation.variants import Form, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import Authenticator, Clock, Recall
-from mediacdn.model import Card, Link, Principal
+from mediacdn.model import Card, Link, Principal, State
 from mediacdn.routes.front import Front, Met
 
 LARGEST = 1024 * 1024
@@ -151,6 +151,10 @@ class HotReads:
         if found is None:
             return None
         form, preset = found
+        if form.derived is not None:
+            derived = self._cards.peek(form.derived)
+            if derived is None or derived.state is not State.LIVE:
+                return None
         return form if preset or link is not None or self._variants.unsigned else None
 
     def _link(self, method: str, url: bytes, token: bytes | None, query: bytes | None, media_id: str, below: str, now: int) -> Link | None:

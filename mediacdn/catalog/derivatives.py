@@ -14,7 +14,7 @@ from mediacdn.catalog.quarantine import with_descendants
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import media
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.errors import Gone
+from mediacdn.errors import Gone, Quarantined
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Made, Media, State
 
@@ -62,21 +62,20 @@ class DerivativeRows:
         self._known_words = transactions.in_words(KNOWN)
 
     async def find(self, derivation_key: str) -> Media | None:
-        """Read the live derivative of this key."""
+        """Read the live derivative of this key. Raises: Quarantined, when it is withheld: made again under another id it would be a way around that."""
         if await self._transactions.point(self._known_words, dedupe_key(derivation_key)) is None:
             return None  # as for nearly every new job
         now = self._clock.now()
-        here = and_(
-            media.c.dedupe_key == dedupe_key(derivation_key),
-            media.c.state == State.LIVE.value,
-            or_(media.c.expires_at.is_(None), media.c.expires_at > now),
-        )
+        here = and_(media.c.dedupe_key == dedupe_key(derivation_key), or_(media.c.expires_at.is_(None), media.c.expires_at > now))
 
         async def work(connection: AsyncConnection) -> Media | None:
             row = (await connection.execute(select(*COLUMNS).where(here))).one_or_none()
             return None if row is None else media_of(row)
 
-        return await self._transactions.read(work)
+        found = await self._transactions.read(work)
+        if found is not None and found.state is State.QUARANTINED:
+            raise Quarantined
+        return found
 
     async def picture(self, id: str) -> Media | None:
         """Read the picture that stands for a media which is none: its page, poster or thumbnail, the largest of those that are live."""

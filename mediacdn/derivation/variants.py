@@ -45,6 +45,8 @@ class Form(Struct, frozen=True):
     card: Card
     mark: str
     negotiated: bool
+    derived: str | None = None
+    """The id of the media that it is, where it is one: what happens to that happens to the form."""
 
 
 class _Known(Struct, frozen=True):
@@ -91,6 +93,11 @@ class Variants:
             found = resolve(text, self._action.arguments, self._presets)
             _keep(self._resolved, text, found, TEXTS)
         return found
+
+    def forget(self, form: Form) -> None:
+        """Look for it anew: its bytes, or the media that it was, are not there any more."""
+        for name in [name for name, known in self._known.items() if known.form.mark == form.mark and known.form.card.id == form.card.id]:
+            del self._known[name]
 
     def peek(self, card: Card, text: str, accept: str | None) -> tuple[Form, bool] | None:
         """The form that `form` would give, when it is known already, and whether it is a preset; does no I/O."""
@@ -142,6 +149,7 @@ class Variants:
         return await asyncio.shield(making)
 
     async def _make(self, card: Card, wanted: Variant, spec: Mapping[str, Any], text: str) -> Form:
+        derived = None
         if wanted.preset is not None:
             source = None if self.makes(card.media_type) else await self._source(card)
             media = await self._catalog.derivatives.find(derivation_key(source.id if source else card.id, ACTION, spec))
@@ -149,6 +157,7 @@ class Variants:
                 step = SettledStep(name=wanted.preset, action=ACTION, spec=dict(spec), relationship=wanted.preset)
                 _, media = await self._maker.run(source or await self._source(card), step)
                 assert media is not None
+            derived = media.id
             shown = replace(
                 card, storage=media.storage, key=media.storage_key, size=media.size, digest=media.digest, media_type=media.media_type,
                 modified=media.created_at, width=media.width, height=media.height, duration=None, filename=_named(card, media.media_type),
@@ -163,7 +172,7 @@ class Variants:
                 modified=kept.made_at, width=kept.width, height=kept.height, duration=None, filename=_named(card, kept.media_type),
             )  # fmt: skip
         # With the digest in its name no copy of an earlier making, under an older configuration, can pass for this one.
-        form = Form(shown, f"{wanted.preset or text}~{shown.digest[:16]}", "format" not in wanted.spec)
+        form = Form(shown, f"{wanted.preset or text}~{shown.digest[:16]}", "format" not in wanted.spec, derived)
         _keep(self._known, (card.id, text), _Known(card, form), KEPT)
         return form
 

@@ -28,6 +28,7 @@ from mediacdn.errors import (
     InvalidParameter,
     MediaError,
     NotFound,
+    ObjectCorrupt,
     OverLimits,
     Overloaded,
     TooLarge,
@@ -36,7 +37,7 @@ from mediacdn.errors import (
 from mediacdn.http.digests import parse_hex_sha256
 from mediacdn.ingest import Ingest, Intake, Stored
 from mediacdn.interfaces import Clock
-from mediacdn.model import Media, Principal, Scope
+from mediacdn.model import Media, Principal, Scope, State
 from mediacdn.routes import parameters
 from mediacdn.routes.bodies import Form, raw
 from mediacdn.routes.callers import Callers, header_map
@@ -98,14 +99,26 @@ class Reads:
         wanted = self._variants.resolve(form)
         if wanted.preset is None and link is None and not self._variants.unsigned:
             raise Forbidden("A variant that is no preset needs a signed link")
-        found = await self._variants.form(card, wanted, headers.get("accept"))
-        now = self._clock.now()
-        ask = Ask(scope["method"], headers, caller, now, now.timestamp(), found.mark, found.negotiated)
-        # Making it may have taken a while: what holds now is asked of the card that is there now.
-        current = self._cards.peek(media_id) or await self._cards.get(media_id)
-        if current is not card:
-            self._access.read(current, caller, now, verdict)
-        return await self._senders.sender(self._delivery.decide(ask, found.card, verdict), scope)
+        for last in (False, True):
+            found = await self._variants.form(card, wanted, headers.get("accept"))
+            now = self._clock.now()
+            # Making it may have taken a while: what holds now is asked of the card that is there now.
+            current = self._cards.peek(media_id) or await self._cards.get(media_id)
+            if current is not card:
+                card = self._access.read(current, caller, now, verdict)
+            ask = Ask(scope["method"], headers, caller, now, now.timestamp(), found.mark, found.negotiated)
+            try:
+                if found.derived is not None:
+                    derived = self._cards.peek(found.derived) or await self._cards.get(found.derived)
+                    if derived is None or derived.state is State.DELETED:
+                        raise ObjectCorrupt("The variant was deleted")
+                    self._access.present(derived, now)
+                return await self._senders.sender(self._delivery.decide(ask, found.card, verdict), scope)
+            except ObjectCorrupt:  # another process, or an administrator, has let go of it
+                if last:
+                    raise
+                self._variants.forget(found)
+        raise NotFound
 
 
 class Uploads:

@@ -19,7 +19,7 @@ from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
 from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.derivation.variants import Variants as Forms
-from mediacdn.errors import Gone, InvalidArgument, NotFound, StorageUnavailable, Undecodable, UnsupportedType
+from mediacdn.errors import Gone, InvalidArgument, NotFound, Quarantined, StorageUnavailable, Undecodable, UnsupportedType
 from mediacdn.interfaces import Sink, Source
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Argument, Change, Event, Job, JobState, Made, Media, NewJob, Recipe, Step, StepRun
@@ -220,6 +220,16 @@ async def test_a_chain_reads_what_was_made_before(bench: Bench) -> None:
     assert described is not None
     assert (described.width, described.height, described.facts) == (4, 1, {"loud": True, "counted": True})
     assert [each.media_id for each in bench.told] == [again.id]
+
+
+async def test_what_is_withheld_is_not_made_again_under_another_name(bench: Bench) -> None:
+    source, made = await bench.media(), forms(bench)
+    await made.form(source.card, made.resolve("loud"), None)
+    [derived] = await bench.catalog.derivatives.kin(source.id)
+    await bench.catalog.media.quarantine(derived, scope="media", reason=None)
+    with pytest.raises(Quarantined):
+        await forms(bench).form(source.card, made.resolve("loud"), None)
+    assert (bench.louder.runs, await bench.catalog.derivatives.kin(source.id)) == (1, [derived])
 
 
 async def test_what_was_made_is_not_made_again(bench: Bench) -> None:

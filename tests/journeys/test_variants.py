@@ -216,3 +216,32 @@ def test_forms_are_told_of_and_made_ahead(server: Served) -> None:
     assert (kept["variant"], kept["url"], kept["digest"]) == (view["variant"], f"/v1/media/{media}/v/w=40,format=png", view["digest"])
     assert server.client.post(path, json={"variant": "w=0"}, headers=server.auth()).status_code == 422
     assert server.client.get(f"/v1/media/{server.upload(text(99, b'forms'))['id']}/variants", headers=server.auth()).json()["presets"] == []
+
+
+def test_a_form_whose_own_media_goes(server: Served) -> None:
+    """Withheld, it is withheld wherever it is asked for; deleted, it is made again."""
+    media = server.upload(photo(700, 350, (90, 9, 90)), public="true")["id"]
+    path, admin = f"/v1/media/{media}/v/small", server.auth("root", "admin")
+    first = server.client.get(path)
+    [derived] = [
+        each["id"]
+        for each in server.client.get(f"/v1/media/{media}/derivatives", params={"relationship": "small"}, headers=admin).json()["items"]
+    ]
+    server.client.get(path)
+    server.client.post(f"/v1/media/{derived}/quarantine", json={"scope": "media"}, headers=admin)
+    assert [server.client.get(each).status_code for each in (path, f"/v1/media/{media}")] == [451, 200]
+    server.client.delete(f"/v1/media/{derived}/quarantine", headers=admin)
+    assert server.client.get(path).status_code == 200
+    assert server.client.delete(f"/v1/media/{derived}", headers=admin).status_code == 204
+    for _ in range(2):
+        again = server.client.get(path)
+        assert (again.status_code, again.content) == (200, first.content)
+
+
+def test_a_variant_that_made_room_is_made_again(server: Served) -> None:
+    media = server.upload(photo(500, 250, (33, 44, 55)))["id"]
+    links = [signed(server, media, f"w={width},format=png") for width in range(20, 26)]
+    for _ in range(2):
+        for link in links:
+            assert server.client.get(link).status_code == 200, "three are kept; the others' objects are removed at once by a deletion"
+        server.client.delete(f"/v1/media/{server.upload(text(10, link.encode()))['id']}", headers=server.auth("root", "admin"))
