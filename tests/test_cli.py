@@ -551,6 +551,7 @@ def test_plugins_are_listed(tmp_path: Path) -> None:
         "local": ["storage:local"],
         "jwt": ["authenticator:jwt"],
         "vips": ["action:image", "action:image-facts"],
+        "pdf": ["action:pdf-facts", "action:pdf-page", "action:pdf-text"],
     }
     assert "storage:local" in run("plugins").stdout
     (tmp_path / "m.toml").write_text("plugins = ['local', 'jtw']")

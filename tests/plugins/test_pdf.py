@@ -283,7 +283,7 @@ async def test_time_is_bounded(text: Action) -> None:
     bomb = pdf(ONE | {3: head, 4: stream(b"/X Do " * 50)} | form | last)
     async with open_page(PageConfig(processor=1.0, deadline=3.0), KIT) as page:
         began = time.monotonic()
-        with pytest.raises(OverLimits):
+        with pytest.raises((OverLimits, Undecodable)):  # PDFium may run out of memory first, of which it says nothing
             await make(page, bomb)
         assert time.monotonic() - began < 6
 
