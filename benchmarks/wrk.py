@@ -23,6 +23,8 @@ function done(summary, latency)
     summary.duration / 1e6, summary.bytes, e.connect + e.read + e.write + e.status + e.timeout, latency:percentile(50), latency:percentile(99)))
 end
 """
+SELDOM = 10_000
+"""Peers drop a connection now and then; what a run of minutes is thrown away for is more than that."""
 
 
 class Load(Struct, frozen=True):
@@ -46,7 +48,7 @@ def play(url: str, requests: Path, headers: Path, order: Path | None, start: int
 
 
 def run(url: str, paths: Sequence[str], seconds: float, connections: int, folder: Path) -> Load:
-    """Load `url`; `folder` takes the script. Raises: SystemExit without wrk, RuntimeError when any request failed."""
+    """Load `url`; `folder` takes the script. Raises: SystemExit without wrk, RuntimeError when more than one request in SELDOM failed."""
     listed, script = folder / "paths", folder / "wrk.lua"
     listed.write_text("".join(f"{path}\n" for path in paths))
     script.write_text(SCRIPT % listed)
@@ -60,6 +62,6 @@ def _load(arguments: list[str], url: str, seconds: float) -> Load:
     command = [program, "-t1", "--timeout", "20s", *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
     load = Load(**json.loads(done.stdout.strip().splitlines()[-1]))
-    if load.failed or not load.requests:
+    if load.failed * SELDOM > load.requests or not load.requests:
         raise RuntimeError(f"{load.failed} of {load.requests} requests to {url} failed:\n{done.stdout}")
     return load
