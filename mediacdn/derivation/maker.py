@@ -1,7 +1,7 @@
 """One step: an action run on a media, and its output kept as a media of its own. The derivation key makes it one, however often and by however many it is made."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -179,7 +179,8 @@ class Maker:
     async def _alive(self, storage: str, key: str) -> None:
         while True:
             await anyio.sleep(HEARTBEAT)
-            await self._catalog.objects.touch([(storage, key)])
+            with suppress(MediaError):  # a catalog that is away for a moment costs a beat, not the work
+                await self._catalog.objects.touch([(storage, key)])
 
     async def _take_back(self, storage: str, key: str) -> None:
         try:

@@ -48,6 +48,18 @@ class Form(Struct, frozen=True):
     derived: str | None = None
     """The id of the media that it is, where it is one: what happens to that happens to the form."""
 
+    def of(self, card: Card) -> Card:
+        """The form's card over another card of its media: the bytes are these, rights and visibility are that one's."""
+        own = self.card
+        return replace(
+            card, storage=own.storage, key=own.key, size=own.size, digest=own.digest, media_type=own.media_type,
+            modified=own.modified, width=own.width, height=own.height, duration=own.duration, filename=own.filename,
+        )  # fmt: skip
+
+    def asked(self, negotiated: bool) -> "Form":
+        """The same form for who left its format to Accept, or who named it."""
+        return self if self.negotiated == negotiated else replace(self, negotiated=negotiated)
+
 
 class _Known(Struct, frozen=True):
     of: Card
@@ -113,8 +125,7 @@ class Variants:
         known = self._known.get((card.id, self._text(spec)))
         if known is None or known.of is not card:
             return None
-        form = known.form if known.form.negotiated == negotiated else replace(known.form, negotiated=negotiated)
-        return form, wanted.preset is not None
+        return known.form.asked(negotiated), wanted.preset is not None
 
     async def form(self, card: Card, wanted: Variant, accept: str | None) -> Form:
         """The form of a media that the caller may read. Raises: NotFound for a media of which there are none, Undecodable, OverLimits, Overloaded, Unavailable."""
@@ -125,9 +136,8 @@ class Variants:
         text = self._text(spec)
         known = self._known.get((card.id, text))
         if known is not None and known.of is card:
-            return known.form
-        form = await self._made(card, wanted, spec, text)
-        return form if form.negotiated == negotiated else replace(form, negotiated=negotiated)
+            return known.form.asked(negotiated)
+        return (await self._made(card, wanted, spec, text)).asked(negotiated)
 
     def _negotiated(self, wanted: Variant, accept: str | None, alpha: bool, motion: bool) -> dict[str, Value]:
         moves = motion and wanted.spec.get("frame") is None

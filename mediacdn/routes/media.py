@@ -101,11 +101,12 @@ class Reads:
             raise Forbidden("A variant that is no preset needs a signed link")
         for last in (False, True):
             found = await self._variants.form(card, wanted, headers.get("accept"))
-            now = self._clock.now()
+            now, shown = self._clock.now(), found.card
             # Making it may have taken a while: what holds now is asked of the card that is there now.
             current = self._cards.peek(media_id) or await self._cards.get(media_id)
             if current is not card:
                 card = self._access.read(current, caller, now, verdict)
+                shown = found.of(card)
             ask = Ask(scope["method"], headers, caller, now, now.timestamp(), found.mark, found.negotiated)
             try:
                 if found.derived is not None:
@@ -113,7 +114,7 @@ class Reads:
                     if derived is None or derived.state is State.DELETED:
                         raise ObjectCorrupt("The variant was deleted")
                     self._access.present(derived, now)
-                return await self._senders.sender(self._delivery.decide(ask, found.card, verdict), scope)
+                return await self._senders.sender(self._delivery.decide(ask, shown, verdict), scope)
             except ObjectCorrupt:  # another process, or an administrator, has let go of it
                 if last:
                     raise

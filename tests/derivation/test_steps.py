@@ -439,6 +439,24 @@ async def test_the_format_is_what_the_reader_takes(bench: Bench) -> None:
     assert bench.louder.runs == 2
 
 
+async def test_one_form_for_who_names_its_format_and_who_does_not(bench: Bench) -> None:
+    card, made = (await bench.media()).card, forms(bench, presets={"loud": {"times": 2}})
+    for _ in range(2):  # as it is made, and as it is known
+        for text, negotiated in (("times=2,format=webp", False), ("loud", True), ("times=2", True)):
+            form = await made.form(card, made.resolve(text), "image/webp")
+            assert form.negotiated is negotiated
+            assert made.peek(card, text, "image/webp") == (form, text == "loud")
+
+
+async def test_a_form_over_a_newer_card_has_its_visibility(bench: Bench) -> None:
+    source, made = await bench.media(public=True), forms(bench)
+    form = await made.form(source.card, made.resolve("loud"), None)
+    hidden = replace(source.card, public=False, generation=2)
+    shown = form.of(hidden)
+    assert (shown.public, shown.generation, shown.key, shown.digest) == (False, 2, form.card.key, form.card.digest)
+    assert form.of(source.card) == form.card
+
+
 async def test_a_picture_that_cannot_be_read_is_not_tried_at_each_request(bench: Bench) -> None:
     source, made = await bench.media(), forms(bench)
     bench.louder.fail = [Undecodable("It is broken") for _ in range(9)]
