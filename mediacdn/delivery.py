@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from mediacdn.access import Access, Caller
 from mediacdn.config import Edge as EdgeConfig
+from mediacdn.edge.entries import Entry
 from mediacdn.edge.origin import Origin
 from mediacdn.edge.reading import Hit, Note
 from mediacdn.errors import PreconditionFailed, RangeNotSatisfiable
@@ -27,7 +28,7 @@ from mediacdn.http.freshness import cache_control, cdn_cache_control
 from mediacdn.http.groups import cache_groups, separator, surrogate_keys
 from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
 from mediacdn.http.timing import server_timing
-from mediacdn.model import ByteRange, Card
+from mediacdn.model import ByteRange, Card, Link
 from mediacdn.sniff import extension
 
 ORIGINAL = ""
@@ -36,6 +37,7 @@ FROM_CARD = Note(hit=True, detail="card")
 WARMING = Note(hit=False, fwd="miss", stored=True)
 NOT_KEPT = Note(hit=False, fwd="miss", stored=False)
 HIT_TIMING = field_lines([(b"server-timing", server_timing([("edge", None, "hit")]).encode())])
+HIT = b"cache-status: " + cache_status(hit=True, ttl=0).removesuffix("0").encode() + b"%d\r\n" + HIT_TIMING + b"age: %d\r\n%b"
 BY_LINK = field_lines([(b"referrer-policy", b"no-referrer")])
 BY_TOKEN = field_lines([(b"vary", b"Authorization")])
 """Or a browser shows it on to whoever asks next."""
@@ -49,6 +51,8 @@ class Cache(Protocol):
     """What `decide` asks of the edge; edge.tiers.Edge is it."""
 
     def peek(self, card: Card, variant: str, spans: tuple[ByteRange, ...], now: float) -> Hit | None: ...
+
+    def whole(self, card: Card, variant: str, now: float) -> Entry | None: ...
 
     def bypasses(self, card: Card, variant: str, origin: Origin) -> str | None: ...
 
@@ -139,6 +143,7 @@ class Delivery:
         self._resource_policy = resource_policy.encode()
         self._boundary = boundary
         self._faces: dict[str, Face] = {}
+        self._fresh: dict[tuple[bool, bool, bool], bytes] = {}
 
     def decide(self, ask: Ask, card: Card | None, verdict: bool | None = None) -> Answer | Fill:
         """Answer a GET or HEAD: the caller's right first, then preconditions (RFC 9110 section 13.2.2), then ranges (section 14), then where the bytes are.
@@ -169,6 +174,19 @@ class Delivery:
         if not spans:
             raise RangeNotSatisfiable(headers={"Content-Range": unsatisfied_range(card.size), "Accept-Ranges": "bytes", "ETag": face.etag})
         return self._partial(ask, face, own, spans)
+
+    def at_hand(self, card: Card, link: Link | None, now: float) -> tuple[tuple[bytes, ...], bytes | memoryview] | None:
+        """What `decide` answers a GET of the original whose fields say nothing of conditions or ranges, as head and body; None where it has to be asked, because
+        this card was not answered before or its bytes are not fresh in memory. The caller's right is already seen to (Access.read)."""
+        face = self._faces.get(card.id)
+        if face is None or face.card is not card or not card.size:
+            return None
+        entry = self._cache.whole(card, ORIGINAL, now)
+        if entry is None:
+            return None
+        own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
+        told = self._told_of_hit(card, link, now, entry.stored, int(entry.stored + entry.ttl - now), negotiated=False)
+        return (face.shared, told, own, face.whole), entry.body
 
     def _scattered(self, spans: tuple[ByteRange, ...]) -> bool:
         size, slices = self._config.slice_size, set[int]()
@@ -246,33 +264,56 @@ class Delivery:
 
     def _common(self, ask: Ask, card: Card, shared: bytes, note: Note, milliseconds: float | None = None) -> tuple[bytes, bytes]:
         """What 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
-        now, link, public = ask.at, ask.caller.link, card.public
-        longest = self._config.public_max_age if public else self._config.private_max_age
-        remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
-        if link is not None and not public:
-            left = max(0, link.exp - int(now))
-            if left < longest:
-                remaining = left if remaining is None else min(left, remaining)
+        now, link = ask.at, ask.caller.link
+        if note.hit and note.detail is None and note.stored_at is not None and note.ttl is not None:
+            return shared, self._told_of_hit(card, link, now, note.stored_at, int(note.ttl), negotiated=ask.negotiated)
+        remaining = self._remaining(card, link, now)
         told = b"cache-status: %b\r\n" % _status(note)
         if not note.hit:
             told += field_lines([(b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode())])
         elif note.stored_at is None:
             told += HIT_TIMING
         else:
-            # What is told to one reader is made for that reader now, out of bytes that the edge had; only what all may share has been waiting.
-            age = max(0, int(now - note.stored_at)) if public else 0
-            remaining = None if remaining is None else remaining + age  # RFC 9111 section 4.2.3 takes it off again
+            age = _age(card, now, note.stored_at)
+            remaining = None if remaining is None else remaining + age
             told += b"%bage: %d\r\n" % (HIT_TIMING, age)
-        told += b"cache-control: %b\r\n" % _freshness(public, longest, remaining)
+        return shared, told + self._freshly(card.public, remaining, link is not None, ask.negotiated)
+
+    def _told_of_hit(self, card: Card, link: Link | None, now: float, stored_at: float, ttl: int, *, negotiated: bool) -> bytes:
+        """What is told of a fresh copy."""
+        age = _age(card, now, stored_at)
+        remaining = self._remaining(card, link, now)
+        if remaining is not None:
+            remaining += age  # RFC 9111 section 4.2.3 takes it off again
+        return HIT % (ttl, age, self._freshly(card.public, remaining, link is not None, negotiated))
+
+    def _remaining(self, card: Card, link: Link | None, now: float) -> int | None:
+        """Seconds for which the answer may be kept at most, where that is less than usual."""
+        remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
+        if link is not None and not card.public:
+            left = max(0, link.exp - int(now))
+            if left < self._config.private_max_age:
+                return left if remaining is None else min(left, remaining)
+        return remaining
+
+    def _freshly(self, public: bool, remaining: int | None, linked: bool, negotiated: bool) -> bytes:
+        """The lines that say how long and by whom the answer may be kept; made once where nothing limits it further."""
+        key = public, linked, negotiated
+        if remaining is None and (known := self._fresh.get(key)) is not None:
+            return known
+        longest = self._config.public_max_age if public else self._config.private_max_age
+        told = b"cache-control: %b\r\n" % _freshness(public, longest, remaining)
         if public and self._config.cdn_max_age is not None:
             told += b"cdn-cache-control: %b\r\n" % self._for_cdn(remaining)
-        if ask.negotiated:
+        if negotiated:
             told += BY_ACCEPT
-        if link is not None:
+        if linked:
             told += BY_LINK
         elif not public:
             told += BY_TOKEN
-        return shared, told
+        if remaining is None:
+            self._fresh[key] = told
+        return told
 
     def _for_cdn(self, remaining: int | None) -> bytes:
         return cdn_cache_control(self._config.cdn_max_age or 0, self._config.grace, remaining=remaining).encode()
@@ -334,6 +375,11 @@ class Delivery:
             (b"cache-groups", cache_groups(names).encode()),
             (header.lower().encode(), surrogate_keys(names, separator(header)).encode()),
         ]
+
+
+def _age(card: Card, now: float, stored_at: float) -> int:
+    """What is told to one reader is made for that reader now, out of bytes that the edge had; only what all may share has been waiting."""
+    return max(0, int(now - stored_at)) if card.public else 0
 
 
 def _status(note: Note) -> bytes:

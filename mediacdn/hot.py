@@ -5,6 +5,7 @@ and declines (None) whatever is unusual or refused, which the framework's way th
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -46,6 +47,7 @@ _WANTED = {
         "x-request-id",
     )
 }
+_DECISIVE = frozenset({"authorization", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 _LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
 
 
@@ -63,8 +65,29 @@ class Ready(Struct, frozen=True):
     keep: Any = None
 
 
+class Seen(Struct, frozen=True):
+    """What requests of one connection with the same fields have in common."""
+
+    fields: dict[str, str]
+    met: Met
+    plain: bool
+    """Whether none of the fields is about a condition, a range or who asks."""
+
+
+class Told:
+    """What the log and the metrics are told of an answer once it has left."""
+
+    __slots__ = ("began", "front", "met", "method", "route", "subject", "url")
+
+    def __init__(self, front: Front, met: Met, method: str, url: bytes, route: str, subject: str | None, began: float) -> None:
+        self.front, self.met, self.method, self.url, self.route, self.subject, self.began = front, met, method, url, route, subject, began
+
+    def __call__(self, count: int, status: int = 200) -> None:
+        self.front.tell(self.met, self.method, _masked(self.url), self.route, status, count, self.subject, self.began)
+
+
 class HotReads:
-    """Called by the lane for each GET and HEAD without a body on a connection that stays open."""
+    """Asked by the lane for each GET and HEAD without a body on a connection that stays open."""
 
     def __init__(
         self,
@@ -97,40 +120,62 @@ class HotReads:
         self._presets = variants.presets
         self._clock = clock
         base = re.escape(base_path.encode())
+        self._usual = re.compile(base + rb"(/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25}))(?:\?" + signing.SORTED_QUERY + rb")?")
         self._target = re.compile(
             base
             + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(/thumb|/v/[A-Za-z0-9._~=,:@+-]{1,256})?(?:\?([!\"$-~]*))?"
         )
 
-    def __call__(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Ready | None:
-        """The answer, when everything that it takes is at hand."""
-        target = self._target.fullmatch(url)
-        if target is None:
-            return None
-        began = time.monotonic()
-        token, media_id, rest, query = target.groups()
-        card = self._cards.peek(media_id.decode())
-        if card is None:
-            return None
+    def meet(self, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Seen | None:
+        """What is known of requests with these fields before their targets are looked at; None when the framework is to answer them."""
         wanted = _wanted(headers)
         if wanted is None:
             return None
-        met = self._front.meet(client[0] if client else None, method, wanted, media_read=True)
-        if not met.host_allowed:
+        met = self._front.greet(client[0] if client else None, "GET", wanted, media_read=True)
+        return Seen(wanted, met, _DECISIVE.isdisjoint(wanted)) if met.host_allowed else None
+
+    def answer(self, method: str, url: bytes, seen: Seen, further: tuple[bytes, bytes] | None = None) -> Ready | None:
+        """The answer, when everything that it takes is at hand. `further` is a field that is not among the seen ones."""
+        began = time.monotonic()
+        usual = self._usual.fullmatch(url)
+        if usual is not None:
+            path, media_id, *signed = usual.groups()
+        else:
+            target = self._target.fullmatch(url)
+            if target is None:
+                return None
+            token, media_id, rest, query = target.groups()
+        card = self._cards.peek(media_id.decode())
+        if card is None:
             return None
         now = self._clock.now()
+        at = now.timestamp()
+        below, route, link = "", PLAIN, None
+        fields = seen.fields if further is None else {**seen.fields, further[0].decode(): further[1].decode()}
         try:
-            at = now.timestamp()
-            below = "" if rest is None else rest.decode()
-            link = self._link(method, url, token, query, card.id, below, int(at))
+            if usual is None:
+                below = "" if rest is None else rest.decode()
+                link = self._link(method, url, token, query, card.id, below, int(at))
+                route = _route(token is not None, below)
+            elif signed[0] is not None:
+                link = signing.verify_sorted(self._lookup, path, signed, int(at))
             principal = None
             if link is None and not card.public:
-                principal = self._principal(wanted)
+                principal = self._principal(fields)
                 if principal is None:
                     return None
-            ask = Ask(method, wanted, Caller(principal, link, met.peer), now, at)
+            caller = Caller(principal, link, seen.met.peer)
+            met = self._front.met(seen.met)
+            subject = principal.id if principal is not None else link.sub if link is not None else None
+            told = Told(self._front, met, method, url, route, subject, began)
+            if principal is None and seen.plain and further is None and not below and method == "GET" and card.size <= LARGEST:
+                self._access.read(card, caller, now)
+                found = self._delivery.at_hand(card, link, at)
+                if found is not None:
+                    return Ready(200, (*found[0], met.lines), (found[1],), told)
+            ask = Ask(method, fields, caller, now, at)
             if below:
-                form = self._form(card, below, link, wanted)
+                form = self._form(card, below, link, fields)
                 if form is None:
                     return None
                 ask, card = replace(ask, variant=form.mark, negotiated=form.negotiated), form.card
@@ -139,11 +184,7 @@ class HotReads:
             return None
         if not isinstance(answer, Answer) or answer.length > LARGEST:
             return None
-        subject = principal.id if principal is not None else link.sub if link is not None else None
-        route = PLAIN if token is None else PREFIXED
-        if below:
-            route += "/thumb" if below == "/thumb" else "/v/{variant}"
-        return self._ready(answer, met, method, url, subject, route, began)
+        return self._ready(answer, met, told)
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
@@ -171,12 +212,8 @@ class HotReads:
     def _principal(self, wanted: Mapping[str, str]) -> Principal | None:
         return None if self._recall is None or "authorization" not in wanted else self._recall(wanted)
 
-    def _ready(self, answer: Answer, met: Met, method: str, url: bytes, subject: str | None, route: str, began: float) -> Ready | None:
-        front = self._front
-
-        def sent(count: int) -> None:
-            front.tell(met, method, _masked(url), route, answer.status, count, subject, began)
-
+    def _ready(self, answer: Answer, met: Met, told: Told) -> Ready | None:
+        sent: Callable[[int], None] = told if answer.status == 200 else partial(told, status=answer.status)
         # Front.complete would add nothing else: an answer to a read says all of it.
         head = (*answer.head, met.lines)
         if not answer.spans:
@@ -203,6 +240,12 @@ class HotReads:
             sent(count)
 
         return Ready(answer.status, head, (), poured, file.fd, span.start, span.length, file)
+
+
+def _route(prefixed: bool, below: str) -> str:
+    """The route's template, for the metrics."""
+    route = PREFIXED if prefixed else PLAIN
+    return route if not below else route + ("/thumb" if below == "/thumb" else "/v/{variant}")
 
 
 def _masked(url: bytes) -> str:

@@ -57,7 +57,7 @@ class ThreadedWriter:
         self._encode = msgspec.json.Encoder().encode
         self._dropped = 0
         self._writing = threading.Lock()
-        self._threaded = threaded
+        self.threaded = threaded
         self._batch = select.PIPE_BUF if shared and _is_pipe(stream) else _WHOLE
         if threaded:
             threading.Thread(target=self._run, name="log", daemon=True).start()
@@ -71,7 +71,7 @@ class ThreadedWriter:
 
     def flush(self) -> None:
         """structlog flushes after each line; the thread does that in its own time, where there is one."""
-        if not self._threaded:
+        if not self.threaded:
             self.drain()
 
     def drain(self) -> None:
@@ -162,11 +162,7 @@ def _access_way() -> Access:
     if settings["processors"][-1] is not _json:
         return lambda *values: log.info("request", **dict(zip(names, values, strict=True)))
     end = settings["logger_factory"]().keep
-
-    def write(*values: Any) -> None:
-        end((time.time(), *values))
-
-    return write
+    return lambda *values: end((time.time(), *values))
 
 
 class _Ends:
@@ -174,6 +170,8 @@ class _Ends:
 
     def __init__(self, writer: ThreadedWriter) -> None:
         self._write, self._flush = writer.write, writer.flush
+        if writer.threaded:
+            self.keep = writer.write  # type: ignore[assignment, method-assign]
 
     def __call__(self, *_: Any) -> "_Ends":
         return self

@@ -134,6 +134,18 @@ class Edge:
                     return Hit((piece,), Note(True, None, None, False, entry.stored, left, None))
         return self._peek_all(memory, card, variant, spans, now)
 
+    def whole(self, card: Card, variant: str, now: float) -> Entry | None:
+        """The object, when it is one slice that memory has and that is fresh: what `peek` would answer from, in one step."""
+        memory = self._memory
+        if memory is None:
+            return None
+        # A plain tuple equals the Key, and is made in a fifth of the time.
+        entry = memory.get(cast("Key", (card.id, variant, self._epoch() << _EPOCH | card.generation, 0)))
+        if entry is None or len(entry.body) != card.size or entry.stored + entry.ttl <= now or entry.total != card.size:
+            return None
+        self._metrics.memory_hits += 1
+        return entry
+
     def bypasses(self, card: Card, variant: str, origin: Origin) -> str | None:
         """Why the edge takes no part, and the storage is to be read directly: "local", or the name of the rule that never keeps it; else None."""
         local = origin.storage in self._local

@@ -40,15 +40,17 @@ class RequestMetrics:
     """Counted by route template, so that ids never become labels; in plain numbers, which are put into families when somebody asks."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests: dict[tuple[str, str, int], int] = {}
+        self._requests: dict[tuple[str, str, int], list[int]] = {}
         self._seconds: dict[str, list[float]] = {}
         self._sent = 0
         registry.register(self)
 
     def count(self, method: str, route: str, status: int, seconds: float, sent: int) -> None:
         """Count one answer."""
-        key = (method if method in _METHODS else "other", route, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        counted = self._requests.get((method, route, status))
+        if counted is None:
+            counted = self._requests.setdefault((method if method in _METHODS else "other", route, status), [0])
+        counted[0] += 1
         times = self._seconds.get(route)
         if times is None:  # one count a bucket, then what is over the last, then the sum
             times = self._seconds[route] = [0.0] * (len(_BUCKETS) + 2)
@@ -59,7 +61,7 @@ class RequestMetrics:
     def collect(self) -> Iterator[Metric]:
         """Tell the registry."""
         requests = CounterMetricFamily("mediacdn_requests", "Requests answered", labels=["method", "route", "status"])
-        for (method, route, status), number in list(self._requests.items()):
+        for (method, route, status), (number,) in list(self._requests.items()):
             requests.add_metric([method, route, str(status)], number)
         yield requests
         took = HistogramMetricFamily("mediacdn_request_seconds", "Time to the end of the answer", labels=["route"])
@@ -110,12 +112,22 @@ class Front:
 
     def meet(self, client: str | None, method: str, fields: Mapping[str, str], *, media_read: bool) -> Met:
         """Find out who comes and what its answer carries. `client` is the connection's other end, None for a unix socket; `method` may be the one a preflight asks for."""
+        return self.met(self.greet(client, method, fields, media_read=media_read))
+
+    def greet(self, client: str | None, method: str, fields: Mapping[str, str], *, media_read: bool) -> Met:
+        """`meet` as far as it is the same for every request with these fields: the request's id is empty unless a trusted proxy gives it."""
         peer = client_address(client, fields.get("x-forwarded-for"), self._trusted)
         given = fields.get("x-request-id")
-        request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else f"{self._random.getrandbits(64):016x}"
+        request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else ""
         read = media_read and method in ("GET", "HEAD")
         told = self._anyone if read and self._anyone is not None else self._told(fields.get("origin"), media_read=read)
         return Met(peer, request_id, told, not self._hosts or host_allowed(fields.get("host", ""), self._hosts))
+
+    def met(self, greeted: Met) -> Met:
+        """One request of those that were greeted so: with an id of its own."""
+        if greeted.request_id:
+            return greeted
+        return Met(greeted.peer, f"{self._random.getrandbits(64):016x}", greeted.cors, greeted.host_allowed)
 
     def _told(self, origin: str | None, *, media_read: bool) -> bytes:
         return field_lines(cors_fields(origin, media_read=media_read, media_origins=self._cors.media_origins, origins=self._cors.origins))

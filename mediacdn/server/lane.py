@@ -4,17 +4,28 @@ llhttp has parsed every byte and framing.py has judged the head, as for any requ
 through the server's lifespan state (`hot`), which decides with the same code as its routes.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from mediacdn.errors import ObjectCorrupt
 from mediacdn.server.deadlines import Deadlines
 from mediacdn.server.exchange import JOINED
+from mediacdn.server.framing import BLANK_LINE
 
 HOT = "hot"
 """Its name in the lifespan state."""
+LONGEST = 8192
+"""Bytes of a head that is compared with the one before."""
+LESSONS = 8
+"""How often in a row a connection's fields may differ from those before, until they are no longer compared."""
+_LINE_END = b" HTTP/1.1\r\n"
+_VARYING = re.compile(rb"\r\n([Ii]f-[Nn]one-[Mm]atch|[Rr]ange): ([!-~](?:[ -~]*[!-~])?)(?=\r\n)")
+"""The fields that differ from one request of a reader to its next, as nearly everybody spells them."""
+_VARIED = frozenset((b"if-none-match", b"range"))
 
 
 class Prepared(Protocol):
@@ -38,13 +49,91 @@ class Prepared(Protocol):
     def sent(self) -> Callable[[int], None]: ...
 
 
-Hot = Callable[[str, bytes, Sequence[tuple[bytes, bytes]], tuple[str, int] | None], Prepared | None]
+class Hot(Protocol):
+    """What answers. `meet` makes of a head's fields what all requests with just these fields have in common, None when it leaves them to the application; `answer` is
+    asked for each, with what was met and perhaps one further field."""
+
+    def meet(self, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Any | None: ...
+    def answer(self, method: str, url: bytes, met: Any, further: tuple[bytes, bytes] | None = None) -> Prepared | None: ...
 
 
 class Lane(Deadlines):
-    """A connection whose GETs and HEADs may be answered at once."""
+    """A connection whose GETs and HEADs may be answered at once.
+
+    A reader says the same of itself in every request. Fields that came once, through the parser's callbacks, are known again by their bytes: then a parser without
+    callbacks checks the message as strictly, and what the fields meant is at hand. At most one line of `_VARYING` may differ.
+    """
 
     _ending = False
+    _block = b""
+    """The known fields: from the end of the request line to the blank line, both included."""
+    _met: Any = None
+    _known: Any = None
+    _echo: httptools.HttpRequestParser | None = None
+    _bare = True
+    """Whether the known fields have none of `_VARIED`."""
+    _lessons = LESSONS
+    _declined = False
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) > LONGEST or self._deaf or self._held or self._left or self._head or not data.startswith(b"GET ") or self.busy():
+            super().data_received(data)
+        elif not (self._block and self._again(data)):
+            self._met = None
+            super().data_received(data)
+            self._declined = False
+            if self._met is not None and self._lessons:
+                self._learn(data)
+
+    def _again(self, data: bytes) -> bool:
+        """Answer a request whose fields are known; False leaves it as it came."""
+        end = data.find(_LINE_END, 4)
+        block, further = self._block, None
+        if end < 0:
+            return False
+        end += 9
+        if len(data) - end != len(block) or not data.endswith(block):
+            found = _VARYING.search(data, end) if self._bare else None
+            if found is None or data[end : found.start()] + data[found.end() :] != block:
+                return False
+            further = found[1].lower(), found[2]
+        if self._echo is None:
+            self._echo = httptools.HttpRequestParser(_SILENT)
+        try:
+            self._echo.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # the other parser is to say what is wrong with it
+            self._block, self._echo = b"", None
+            return False
+        self._lessons = LESSONS
+        hot: Hot | None = self.app_state.get(HOT)
+        prepared = None
+        if hot is not None and not self.transport.is_closing():
+            try:
+                prepared = hot.answer("GET", data[4 : end - 9], self._known, further)
+            except Exception:  # a fault of ours must not cost an answer that the application can give
+                self.logger.exception("The hot lane failed")
+        if prepared is None or (prepared.count and self.transport.get_write_buffer_size()):
+            self._declined = True
+            return False
+        self._deliver(prepared)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Keep the fields of a request that came alone and whole, and that the lane may answer."""
+        end = data.find(b"\r\n")
+        if not data.endswith(_LINE_END[:-2], 0, end) or data.find(BLANK_LINE) != len(data) - 4:
+            return
+        self._lessons -= 1
+        block, (met, headers) = data[end:], self._met
+        varied = [name for name, _ in headers if name in _VARIED]
+        found = _VARYING.search(block)
+        # One that is spelled in a way that _VARYING does not know stays: then a second would be one too many.
+        self._bare = len(varied) == (found is not None)
+        if found is not None:
+            hot: Hot | None = self.app_state.get(HOT)
+            name, block = found[1].lower(), block[: found.start()] + block[found.end() :]
+            met = hot.meet([each for each in headers if each[0] != name], self.client) if hot is not None and self._bare else None
+        self._block, self._known = (block, met) if met is not None else (b"", None)
 
     def shutdown(self) -> None:
         """End gracefully, as uvicorn asks: a file on its way, which it knows nothing of, is sent to its end first."""
@@ -54,10 +143,14 @@ class Lane(Deadlines):
             super().shutdown()
 
     def serve(self, version: str) -> None:
-        prepared = self._prepared(version)
+        prepared = None if self._declined else self._prepared(version)
         if prepared is None or (prepared.count and self.transport.get_write_buffer_size()):
             super().serve(version)
-        elif prepared.count:
+        else:
+            self._deliver(prepared)
+
+    def _deliver(self, prepared: Prepared) -> None:
+        if prepared.count:
             self._send_file(prepared)
         else:
             self._send(prepared)
@@ -71,7 +164,11 @@ class Lane(Deadlines):
         if method not in (b"GET", b"HEAD") or not parser.should_keep_alive() or parser.should_upgrade() or self.transport.is_closing():
             return None
         try:
-            return hot(method.decode(), self.url, self.headers, self.client)
+            met = hot.meet(self.headers, self.client)
+            if met is None:
+                return None
+            self._met = met, self.headers
+            return hot.answer(method.decode(), self.url, met)
         except Exception:  # a fault of ours must not cost an answer that the application can give
             self.logger.exception("The hot lane failed")
             return None
@@ -81,9 +178,9 @@ class Lane(Deadlines):
 
     def _send(self, prepared: Prepared) -> None:
         pieces = prepared.pieces
-        size = sum(map(len, pieces))
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         if size <= JOINED:
-            self.push(b"".join((*self._top(prepared), *pieces)))
+            self.push(b"".join((STATUS_LINE[prepared.status], b"date: ", self.date(), b"\r\n", *prepared.head, b"\r\n", *pieces)))
         else:
             self.push_all([b"".join(self._top(prepared)), *pieces])
         prepared.sent(size)
@@ -110,3 +207,10 @@ class Lane(Deadlines):
         later = self.busy()
         if not later:
             self.answered()
+
+
+class _Silent:
+    """Who hears nothing of what a parser finds."""
+
+
+_SILENT = _Silent()

@@ -477,6 +477,53 @@ def test_conversations(place: Place, kinds: list[str], sip: int, examples: int) 
     assert by_lane > examples
 
 
+@st.composite
+def insistent(draw: st.DrawFn, place: Place) -> list[bytes]:
+    """A reader who says the same of itself again and again, of one media or several, now with a condition or a range and now without; each in a piece of its own."""
+    whole = draw(asked(place))
+    fields = whole.partition(b"\r\n")[2]
+    line = st.sampled_from(
+        [
+            b"If-None-Match: *",
+            b"if-none-match: " + place.tag("small").encode(),
+            b"If-None-Match:\t*",
+            b"Range: bytes=3-9",
+            b"range: bytes=-5 ",
+            b"Range: x",
+        ]
+    )
+    told = []
+    for _ in range(draw(st.integers(2, 5))):
+        name = draw(st.sampled_from(READABLE))
+        target = place.pair.signed(place.ids[name]) if draw(st.booleans()) else place.at(name)
+        lines = fields.split(b"\r\n")
+        if draw(st.booleans()):
+            lines.insert(draw(st.integers(0, len(lines) - 2)), draw(line))
+        told.append(b"GET %b HTTP/1.1\r\n%b" % (target.encode(), b"\r\n".join(lines)))
+    at = draw(st.integers(0, len(told)))
+    return [*told[:at], whole, *told[at:]]
+
+
+def test_a_reader_who_says_the_same_again(place: Place) -> None:
+    by_lane = requests = 0
+
+    @settings(QUICK, max_examples=150)
+    @given(insistent(place))
+    def both(pieces: list[bytes]) -> None:
+        nonlocal by_lane, requests
+        try:
+            said = place.pair.ask(*pieces)
+        except (BrokenPipeError, ConnectionResetError):  # the first was refused, and its connection ended before the rest was said
+            return
+        if b"HTTP/1.1 400 " in said.route:
+            return
+        same(said)
+        by_lane, requests = by_lane + said.by_lane, requests + len(pieces)
+
+    both()
+    assert by_lane > requests / 4
+
+
 @pytest.mark.parametrize("name", ["range, if the tag is", "signed", "file", "prefix token", "wrong signature"])
 def test_split_at_every_byte(place: Place, name: str) -> None:
     kind = KINDS[name]

@@ -48,6 +48,8 @@ class Place:
         self.content = os.urandom(SIZE)
         self.path.write_bytes(self.content)
         self.asked: list[tuple[str, bytes]] = []
+        self.met = 0
+        self.fields: list[dict[bytes, bytes]] = []
         self.sent: list[int] = []
         self._clients: list[socket.socket] = []
         self._bound: list[str] = []
@@ -74,8 +76,14 @@ class Place:
 
         await serve(self._app, self.settings, ready=ready, protocol=deadline_protocol(self.settings, Lane))
 
-    def hot(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Prepared | None:
+    def meet(self, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> dict[bytes, bytes] | None:
+        self.met += 1
+        fields = dict(headers)
+        return None if b"x-leave" in fields else fields
+
+    def answer(self, method: str, url: bytes, met: dict[bytes, bytes], further: tuple[bytes, bytes] | None = None) -> Prepared | None:
         self.asked.append((method, url))
+        self.fields.append(met if further is None else met | {further[0]: further[1]})
         if url == b"/broken":
             raise LookupError("on purpose")
         size = int(url[5:] or 20) if url.startswith(b"/hot") else SIZE
@@ -90,7 +98,7 @@ class Place:
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             self.state = scope["state"]
-            self.state[HOT] = self.hot
+            self.state[HOT] = self
             while True:
                 message = await receive()
                 await send({"type": message["type"] + ".complete"})
@@ -212,6 +220,119 @@ def test_what_the_lane_is_never_asked(place: Any, sent: bytes) -> None:
     client.sendall(sent)
     assert heard(client, 1) == [(b"app", sent.partition(b" HTTP")[0])]
     assert running.asked == []
+
+
+AGENT = b"GET %s HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\n%sAccept: */*\r\n\r\n"
+TAG = b"If-None-Match: %s\r\n"
+
+
+def said(running: Any, client: socket.socket, *requests: bytes) -> list[bytes]:
+    """Who answered each, one after the other."""
+    found = []
+    for each in requests:
+        client.sendall(each)
+        found.append(heard(client, 1)[0][0])
+    return found
+
+
+def test_fields_are_taken_apart_once_for_a_reader_that_repeats_them(place: Any) -> None:
+    running = place()
+    client = running.connect()
+    assert said(running, client, *(AGENT % (b"/hot/%d" % number, b"") for number in range(1, 6))) == [b"lane"] * 5
+    assert running.met == 1
+    assert [url for _, url in running.asked] == [b"/hot/%d" % number for number in range(1, 6)]
+    assert all(fields == {b"host": b"t", b"user-agent": b"a", b"accept": b"*/*"} for fields in running.fields)
+    assert said(running, running.connect(), AGENT % (b"/hot", b"")) == [b"lane"]
+    assert running.met == 2  # another connection may be another reader
+
+
+@pytest.mark.parametrize("first", [b"", TAG % b'"x"', b"range: bytes=0-1\r\n"])
+def test_a_condition_or_a_range_may_come_go_and_change(place: Any, first: bytes) -> None:
+    running = place()
+    further = [first, b"", TAG % b'"a"', b'if-none-match: W/"b c"\r\n', b"Range: bytes=1-2\r\n", b"range: bytes=-3\r\n", b""]
+    assert said(running, running.connect(), *(AGENT % (b"/hot", each) for each in further)) == [b"lane"] * 7
+    assert [len(fields) for fields in running.fields] == [3 + bool(each) for each in further]
+    assert [fields.get(b"if-none-match") for fields in running.fields][2:4] == [b'"a"', b'W/"b c"']
+    assert [fields.get(b"range") for fields in running.fields][4:6] == [b"bytes=1-2", b"bytes=-3"]
+    assert running.met == (2 if first else 1)  # what they have in common, and the first as it came
+
+
+@pytest.mark.parametrize(
+    ("then", "who"),
+    [
+        (b"GET /hot HTTP/1.1\r\nHost: u\r\nUser-Agent: a\r\nAccept: */*\r\n\r\n", b"lane"),
+        (b"HEAD /hot HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\nAccept: */*\r\n\r\n", b"lane"),
+        (AGENT % (b"/hot", (TAG % b"1") * 2), b"lane"),
+        (AGENT % (b"/hot", TAG % b"1" + b"Range: bytes=0-1\r\n"), b"lane"),
+        (AGENT % (b"/hot", b"If-None-Match:\t1\r\n"), b"lane"),
+        (AGENT % (b"/hot", b"X-If-None-Match: 1\r\n"), b"lane"),
+        (AGENT % (b"/hot", b"Connection: close\r\n"), b"app"),
+        (AGENT % (b"/hot", b"x-leave: 1\r\n"), b"app"),
+        (AGENT.replace(b"1.1", b"1.0") % (b"/hot", b"Connection: keep-alive\r\n"), b"app"),
+        (AGENT % (b"/cold", b""), b"app"),
+        (AGENT % (b"/broken", b""), b"app"),
+    ],
+)
+def test_what_is_not_the_same_is_taken_apart_anew(place: Any, then: bytes, who: bytes) -> None:
+    running = place()
+    client = running.connect()
+    assert said(running, client, AGENT % (b"/hot", b""), AGENT % (b"/hot", b"")) == [b"lane"] * 2
+    client.sendall(then)
+    assert heard(client, 1, head=then.startswith(b"HEAD"))[0][0] == who
+    if b"close" not in then and b"1.0" not in then:
+        assert said(running, client, AGENT % (b"/hot", b"")) == [b"lane"]
+    asked = [url for _, url in running.asked]
+    assert asked.count(b"/cold") + asked.count(b"/broken") <= 1  # what declined is not asked a second time
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"Range: \x80\r\n", b"RANGE: bytes=0-1\r\n", b"RANGE: x\r\nRange: bytes=0-1\r\n", b"Range:\tbytes=0-1\r\n", b"Range:  bytes=0-1\r\n"],
+)
+def test_a_second_range_is_not_taken_for_the_only_one(place: Any, first: bytes) -> None:
+    running = place()
+    client = running.connect()
+    once, twice = AGENT % (b"/hot", first), AGENT % (b"/hot", b"Range: bytes=3-9\r\n" + first)
+    assert said(running, client, once, once, twice, once) == [b"lane"] * 4
+    assert running.met >= 2
+    assert running.fields[2] == running.fields[0]  # as the application's side makes of two: here the last
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"GET /hot\x00 HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\nAccept: */*\r\n\r\n",
+        b"GET /hot /hot HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\nAccept: */*\r\n\r\n",
+        b"GET  HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\nAccept: */*\r\n\r\n",
+        b"GET hot HTTP/1.1\r\nHost: t\r\nUser-Agent: a\r\nAccept: */*\r\n\r\n",
+    ],
+)
+def test_known_fields_do_not_make_a_request_well_formed(place: Any, wrong: bytes) -> None:
+    running = place()
+    client = running.connect()
+    assert said(running, client, AGENT % (b"/hot", b""), AGENT % (b"/hot", b"")) == [b"lane"] * 2
+    client.sendall(wrong)
+    assert taken(client).startswith(b"HTTP/1.1 400 ")
+    alone = running.connect()
+    alone.sendall(wrong)
+    assert taken(alone).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_after_known_fields_is_the_next_request(place: Any) -> None:
+    """Nothing hides behind fields that are known: what follows the blank line is parsed as what it is."""
+    running = place()
+    client = running.connect()
+    once = AGENT % (b"/hot", b"Content-Length: 0\r\n")
+    assert said(running, client, once, once) == [b"lane"] * 2
+    client.sendall(once + AGENT % (b"/cold", b"") + once)
+    assert [who for who, _ in heard(client, 3)] == [b"lane", b"app", b"lane"]
+
+
+def test_fields_that_always_differ_are_soon_not_compared(place: Any) -> None:
+    running = place()
+    client = running.connect()
+    assert said(running, client, *(AGENT % (b"/hot", b"Cookie: %d\r\n" % number) for number in range(20))) == [b"lane"] * 20
+    assert running.met == 20
 
 
 def test_a_fault_is_logged_and_the_application_answers(place: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -58,6 +58,11 @@ class Door:
         door = self
 
         class Watched(kind):  # type: ignore[misc,valid-type]
+            def _again(self, data: bytes) -> bool:
+                answered: bool = super()._again(data)
+                door.by_lane += answered
+                return answered
+
             def serve(self, version: str) -> None:
                 exchange = self.cycle
                 super().serve(version)
