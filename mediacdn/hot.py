@@ -24,8 +24,6 @@ from mediacdn.routes.front import Front, Met
 
 LARGEST = 1024 * 1024
 """Bytes of a body that the lane writes at once; longer ones are sent by the route, which notices readers that leave."""
-_SIGNATURE = 43
-"""Characters of HMAC-SHA256 in base64url."""
 COPIED = 65_536
 """Bytes of a file up to which reading and writing is quicker than two calls to ask and two to send."""
 PLAIN = "/v1/media/{media_id}"
@@ -52,17 +50,31 @@ _LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
 
 
 class Ready(Struct, frozen=True):
-    """An answer that can leave now: its body is `pieces`, or `count` bytes of `file` (a descriptor that `keep` holds open) at `offset`."""
+    """An answer that can leave now: its body is `pieces`, or `count` bytes of `file` (a descriptor that `keep` holds open) at `offset`. The rest is for the log."""
 
-    status: int
-    head: tuple[bytes, ...]
-    pieces: Sequence[bytes | bytearray | memoryview]
-    sent: Callable[[int], None]
-    """Told once how many bytes of the body left, for the log and the metrics."""
+    front: Front
+    request_id: str
+    peer: str | None
+    method: str
+    url: bytes
+    route: str
+    subject: str | None
+    began: float
+    status: int = 200
+    head: tuple[bytes, ...] = ()
+    pieces: Sequence[bytes | bytearray | memoryview] = ()
     file: int = -1
     offset: int = 0
     count: int = 0
     keep: Any = None
+    missed: Callable[[], None] | None = None
+    """Called when nothing of the file left: its reader has gone, or it is damaged."""
+
+    def sent(self, count: int) -> None:
+        """Told once how many bytes of the body left, for the log and the metrics."""
+        if self.missed is not None and not count:
+            self.missed()
+        self.front.tell(self.request_id, self.peer, self.method, self.url, self.route, self.status, count, self.subject, self.began)
 
 
 class Seen(Struct, frozen=True):
@@ -72,18 +84,6 @@ class Seen(Struct, frozen=True):
     met: Met
     plain: bool
     """Whether none of the fields is about a condition, a range or who asks."""
-
-
-class Told:
-    """What the log and the metrics are told of an answer once it has left."""
-
-    __slots__ = ("began", "front", "met", "method", "route", "subject", "url")
-
-    def __init__(self, front: Front, met: Met, method: str, url: bytes, route: str, subject: str | None, began: float) -> None:
-        self.front, self.met, self.method, self.url, self.route, self.subject, self.began = front, met, method, url, route, subject, began
-
-    def __call__(self, count: int, status: int = 200) -> None:
-        self.front.tell(self.met, self.method, _masked(self.url), self.route, status, count, self.subject, self.began)
 
 
 class HotReads:
@@ -165,14 +165,15 @@ class HotReads:
                 if principal is None:
                     return None
             caller = Caller(principal, link, seen.met.peer)
-            met = self._front.met(seen.met)
             subject = principal.id if principal is not None else link.sub if link is not None else None
-            told = Told(self._front, met, method, url, route, subject, began)
+            request_id = seen.met.request_id or self._front.new_id()
             if principal is None and seen.plain and further is None and not below and method == "GET" and card.size <= LARGEST:
                 self._access.read(card, caller, now)
                 found = self._delivery.at_hand(card, link, at)
                 if found is not None:
-                    return Ready(200, (*found[0], met.lines), (found[1],), told)
+                    head, body = found
+                    lines = b"%bx-request-id: %b\r\n" % (seen.met.cors, request_id.encode())
+                    return Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, 200, (*head, lines), (body,))
             ask = Ask(method, fields, caller, now, at)
             if below:
                 form = self._form(card, below, link, fields)
@@ -184,7 +185,9 @@ class HotReads:
             return None
         if not isinstance(answer, Answer) or answer.length > LARGEST:
             return None
-        return self._ready(answer, met, told)
+        return self._ready(
+            answer, seen.met, Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, answer.status)
+        )
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
@@ -212,16 +215,15 @@ class HotReads:
     def _principal(self, wanted: Mapping[str, str]) -> Principal | None:
         return None if self._recall is None or "authorization" not in wanted else self._recall(wanted)
 
-    def _ready(self, answer: Answer, met: Met, told: Told) -> Ready | None:
-        sent: Callable[[int], None] = told if answer.status == 200 else partial(told, status=answer.status)
+    def _ready(self, answer: Answer, met: Met, ready: Ready) -> Ready | None:
         # Front.complete would add nothing else: an answer to a read says all of it.
-        head = (*answer.head, met.lines)
+        head = (*answer.head, met.cors, b"x-request-id: ", ready.request_id.encode(), b"\r\n")
         if not answer.spans:
             if answer.warm:
                 self._warm(answer)
-            return Ready(answer.status, head, (), sent)
+            return replace(ready, head=head)
         if answer.pieces is not None:
-            return Ready(answer.status, head, _joined(answer), sent)
+            return replace(ready, head=head, pieces=_joined(answer))
         if answer.framing is not None or answer.origin.storage not in self._local:
             return None
         files, origin = self._files, answer.origin
@@ -230,31 +232,18 @@ class HotReads:
             return None
         if span.length <= COPIED:
             found = file.read_now(span.start, span.stop)
-            return None if found is None else Ready(answer.status, head, (found,), sent)
+            return None if found is None else replace(ready, head=head, pieces=(found,))
         if not file.resident(span.start, span.stop):
             return None
-
-        def poured(count: int) -> None:
-            if not count:  # its reader left, or it is damaged: opened anew it tells which, while a status can still say so
-                files.drop(origin.storage, origin.key)
-            sent(count)
-
-        return Ready(answer.status, head, (), poured, file.fd, span.start, span.length, file)
+        # Opened anew after it was missed it tells why, while a status can still say so.
+        missed = partial(files.drop, origin.storage, origin.key)
+        return replace(ready, head=head, file=file.fd, offset=span.start, count=span.length, keep=file, missed=missed)
 
 
 def _route(prefixed: bool, below: str) -> str:
     """The route's template, for the metrics."""
     route = PREFIXED if prefixed else PLAIN
     return route if not below else route + ("/thumb" if below == "/thumb" else "/v/{variant}")
-
-
-def _masked(url: bytes) -> str:
-    """`signing.mask` of a target that was answered here: what a link may look like is known by then, so a search will do."""
-    text = url.decode("latin-1")
-    at = text.find("sig=")
-    if at < 0 or "/s/" in text or "%" in text:
-        return signing.mask(text)
-    return f"{text[: at + 4]}***{text[at + 4 + _SIGNATURE :]}"
 
 
 def _wanted(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str] | None:

@@ -18,15 +18,17 @@ from typing import Any, BinaryIO
 import msgspec
 import structlog
 
+from mediacdn.signing import mask
+
 _SECRET = frozenset({"authorization", "cookie", "token", "secret", "password", "sig", "signature", "x-api-key"})
 _BACKLOG = 10_000
 _EVERY = 0.1
 _WHOLE = 262_144
 
 
-Access = Callable[[str, str | None, str | None, str, str, int, int, float], None]
-Waiting = tuple[float, str, str | None, str | None, str, str, int, int, float]
-"""A line of the access log until somebody has the time to encode it: unix seconds, and the values of Access."""
+Access = Callable[[str, str | None, str | None, str, bytes, int, int, float], None]
+Waiting = tuple[float, str, str | None, str | None, str, bytes, int, int, float]
+"""A line of the access log until somebody has the time to mask and encode it: unix seconds, and the values of Access."""
 
 
 class Line(msgspec.Struct):
@@ -43,6 +45,21 @@ class Line(msgspec.Struct):
     ms: float
     event: str = "request"
     level: str = "info"
+
+
+def _line(
+    at: float,
+    request_id: str,
+    client: str | None,
+    subject: str | None,
+    method: str,
+    target: bytes,
+    status: int,
+    sent: int,
+    seconds: float,
+) -> Line:
+    path = mask(target.decode("latin-1"))
+    return Line(datetime.fromtimestamp(at, UTC), request_id, client, subject, method, path, status, sent, round(seconds * 1000, 2))
 
 
 class ThreadedWriter:
@@ -93,7 +110,7 @@ class ThreadedWriter:
         batch: list[bytes] = []
         size = 0
         for each in lines:
-            line = each if isinstance(each, bytes) else self._encode(Line(datetime.fromtimestamp(each[0], UTC), *each[1:])) + b"\n"
+            line = each if isinstance(each, bytes) else self._encode(_line(*each)) + b"\n"
             if batch and size + len(line) > self._batch:
                 yield b"".join(batch)
                 batch, size = [], 0
@@ -137,7 +154,7 @@ def configure(level: str = "info", style: str = "auto", *, threaded: bool = True
 
 
 def access_log() -> Access:
-    """The access log: called with request id, client, subject, method, path (masked), status, bytes and milliseconds.
+    """The access log: called with request id, client, subject, method, target as sent (it is masked here), status, bytes and seconds.
 
     It finds out at its first line how this process logs. Where that is JSON, the values are kept as they are and encoded by the thread that writes them: the way
     through structlog costs more than all else that a cached answer does.
@@ -160,7 +177,12 @@ def _access_way() -> Access:
         return lambda *values: None
     names = Line.__struct_fields__[1:9]
     if settings["processors"][-1] is not _json:
-        return lambda *values: log.info("request", **dict(zip(names, values, strict=True)))
+
+        def shown(*values: Any) -> None:
+            line = _line(0.0, *values)
+            log.info("request", **{name: getattr(line, name) for name in names})
+
+        return shown
     end = settings["logger_factory"]().keep
     return lambda *values: end((time.time(), *values))
 

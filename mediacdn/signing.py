@@ -51,6 +51,8 @@ SORTED_QUERY = (
     rb"(exp=([1-9][0-9]{0,10})&iat=([1-9][0-9]{0,10})&kid=([A-Za-z0-9_-]{1,64})(?:&sub=([A-Za-z0-9._~-]{1,768}))?)&sig=([A-Za-z0-9_-]{43})"
 )
 """The query of nearly every link, as a pattern for bytes: in the order of names, nothing encoded, no rarer parameter. What is signed, exp, iat, kid, sub and sig are its groups."""
+_SIGNATURE = 43
+"""Characters of HMAC-SHA256 in base64url."""
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _TOKEN = re.compile(
@@ -273,8 +275,12 @@ def rounded(now: int, lifetime: int, window: int, not_before: int = 0) -> tuple[
 def mask(url_or_path: str) -> str:
     """Hide what would open a link, for logs: the values of `sig`, and the token of `/s/{token}/`; also where they are percent-encoded inside another URL."""
     low = url_or_path.lower()
-    if "sig" not in low and "/s/" not in low and "%" not in low:  # most requests: two searches cost more than these looks
-        return url_or_path
+    if "/s/" not in low and "%" not in low:  # nearly every request: two searches cost more than these looks
+        found = low.count("sig")
+        if not found:
+            return url_or_path
+        if found == 1 and url_or_path.endswith("&sig=", 0, -_SIGNATURE):
+            return f"{url_or_path[:-_SIGNATURE]}***"
     return _PREFIX.sub(r"\1***", _SIG.sub(r"\1***", url_or_path))
 
 

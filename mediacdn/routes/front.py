@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
@@ -20,7 +21,6 @@ from mediacdn.http.peers import client_address, host_allowed, parse_networks
 from mediacdn.logs import access_log
 from mediacdn.routes.bodies import ClientGone
 from mediacdn.routes.problem import render
-from mediacdn.signing import mask
 
 log = structlog.get_logger("mediacdn.access")
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -125,9 +125,11 @@ class Front:
 
     def met(self, greeted: Met) -> Met:
         """One request of those that were greeted so: with an id of its own."""
-        if greeted.request_id:
-            return greeted
-        return Met(greeted.peer, f"{self._random.getrandbits(64):016x}", greeted.cors, greeted.host_allowed)
+        return greeted if greeted.request_id else replace(greeted, request_id=self.new_id())
+
+    def new_id(self) -> str:
+        """An id for a request that brings none."""
+        return f"{self._random.getrandbits(64):016x}"
 
     def _told(self, origin: str | None, *, media_read: bool) -> bytes:
         return field_lines(cors_fields(origin, media_read=media_read, media_origins=self._cors.media_origins, origins=self._cors.origins))
@@ -142,11 +144,22 @@ class Front:
             fields.append((b"x-content-type-options", b"nosniff"))
         return fields
 
-    def tell(self, met: Met, method: str, target: str, route: str, status: int, sent: int, subject: str | None, began: float) -> None:
-        """Count and log one answer that has ended. `target` is the path with its query, already masked; `began` is of the monotonic clock, in seconds."""
+    def tell(
+        self,
+        request_id: str,
+        peer: str | None,
+        method: str,
+        target: bytes,
+        route: str,
+        status: int,
+        sent: int,
+        subject: str | None,
+        began: float,
+    ) -> None:
+        """Count and log one answer that has ended. `target` is the path with its query as sent (the log masks it); `began` is of the monotonic clock, in seconds."""
         took = time.monotonic() - began
         self._metrics.count(method, route, status, took, sent)
-        self._access(met.request_id, met.peer, subject, method, target, status, sent, round(took * 1000, 2))
+        self._access(request_id, peer, subject, method, target, status, sent, took)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -202,8 +215,9 @@ class Front:
             log.error("answer broken off", request_id=met.request_id, code=reason.code, detail=reason.detail)
             raise reason from None
         finally:
-            target = scope["raw_path"].decode("latin-1") + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-            self.tell(met, method, mask(target), scope.get("path_template") or "unknown", status, sent, scope.get("subject"), began)
+            target = scope["raw_path"] + b"?" + scope["query_string"] if scope["query_string"] else scope["raw_path"]
+            route = scope.get("path_template") or "unknown"
+            self.tell(met.request_id, met.peer, method, target, route, status, sent, scope.get("subject"), began)
 
 
 _LOOKED_AT = {name.encode(): name for name in ("host", "origin", "x-forwarded-for", "x-request-id", "access-control-request-method")}
