@@ -13,7 +13,7 @@ from mediacdn.model import Event, Media, Plan, Recipe
 hookspec = pluggy.HookspecMarker("mediacdn")
 hookimpl = pluggy.HookimplMarker("mediacdn")
 
-SEAMS = ("storage", "authenticator", "authorizer", "counters", "cache_policy", "bus", "action", "inspector")
+SEAMS = ("storage", "authenticator", "authorizer", "counters", "cache_policy", "bus", "action", "inspector", "broker", "links")
 
 
 class Kit(Struct, frozen=True):

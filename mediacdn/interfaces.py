@@ -5,7 +5,21 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
-from mediacdn.model import Admission, Argument, ByteRange, Card, Change, Incoming, Made, Media, ObjectInfo, Principal, Verdict
+from mediacdn.model import (
+    Admission,
+    Argument,
+    ByteRange,
+    Card,
+    Change,
+    Incoming,
+    Made,
+    Media,
+    ObjectInfo,
+    Part,
+    PartsBegun,
+    Principal,
+    Verdict,
+)
 
 
 class Storage(Protocol):
@@ -54,6 +68,68 @@ class Room(Protocol):
 
     async def free(self) -> int:
         """Driver promises: bytes that can still be written, the reserve already taken off; never negative. Raises: StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
+class MultipartUpload(Protocol):
+    """Power of a storage that takes an object in parts, which outlive the process that sent them."""
+
+    @property
+    def part_sizes(self) -> tuple[int, int, int]:
+        """Driver promises: the least size in bytes of every part but the last, the largest of any, and the highest part number; numbers begin at 1."""
+        ...
+
+    async def begin_parts(self, key: str) -> str:
+        """Driver promises: the id of an upload of parts for `key`; until it is completed nothing is visible. Raises: StorageUnavailable."""
+        ...
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterable[bytes], *, size: int) -> str:
+        """Caller promises: `chunks` are exactly `size` bytes. Driver promises: durable when it returns the part's tag; the same number again replaces the part;
+        when `chunks` raises or the caller is cancelled, the part is as it was before. Raises: NotFound for an unknown upload, StorageFull, StorageUnavailable."""
+        ...
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """Driver promises: the parts that are there, by number. Raises: NotFound, StorageUnavailable."""
+        ...
+
+    async def complete_parts(self, key: str, upload: str, parts: Sequence[Part]) -> ObjectInfo:
+        """Caller promises: `parts` in ascending order of number. Driver promises: atomic and durable, as of `put`.
+        Raises: NotFound for an unknown upload, Conflict when a part is missing or has another tag, StorageUnavailable."""
+        ...
+
+    async def abort_parts(self, key: str, upload: str) -> None:
+        """Driver promises: idempotent: the parts are gone and so is the id. Raises: StorageUnavailable."""
+        ...
+
+    def list_uploads(self, prefix: str = "") -> AsyncIterator[PartsBegun]:
+        """Driver promises: every upload of parts that was begun and neither completed nor aborted. Raises: StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """Power of a storage that hands out URLs by which a client reads or writes one object without passing through us."""
+
+    async def presign_get(self, key: str, expires: timedelta, *, media_type: str, disposition: str) -> str:
+        """Driver promises: a URL that answers the object with that Content-Type and Content-Disposition until `expires` has gone by."""
+        ...
+
+    async def presign_put(self, key: str, expires: timedelta, *, size: int | None = None, media_type: str | None = None) -> str:
+        """Driver promises: a URL that takes one PUT of the object; where `size` or `media_type` is given, no other. It does not verify the bytes: the core does."""
+        ...
+
+    async def presign_part(self, key: str, upload: str, number: int, expires: timedelta, *, size: int | None = None) -> str:
+        """Caller promises: the storage has MultipartUpload too. Driver promises: a URL that takes one PUT of the part."""
+        ...
+
+
+class Links(Protocol):
+    """Makes the URL by which a reader who has been authorised fetches a media's bytes from elsewhere than our own links: the storage, a CDN in front."""
+
+    async def link(self, card: Card, path: str, expires: timedelta, *, disposition: str) -> str | None:
+        """Caller promises: has authorised the reader; `path` is the media's or variant's path under the server's base path. Driver promises: an absolute URL that
+        is good for at most `expires`, or None to leave it to our own signed link. Raises: Unavailable."""
         ...
 
 

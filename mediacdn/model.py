@@ -53,6 +53,22 @@ class ObjectInfo(Struct, frozen=True):
     etag: str = ""
 
 
+class Part(Struct, frozen=True):
+    """One part of a multipart upload, as its storage holds it. `tag` is the storage's own mark of the part's bytes, such as an ETag; `size` is 0 where unknown."""
+
+    number: int
+    tag: str
+    size: int = 0
+
+
+class PartsBegun(Struct, frozen=True):
+    """An upload of parts that is neither completed nor aborted."""
+
+    key: str
+    upload: str
+    begun: datetime
+
+
 class Principal(Struct, frozen=True):
     """Who a verified credential speaks for. `expires_at` is the credential's own end; `claims` is for authorizer drivers."""
 

@@ -4,14 +4,19 @@ isinstance with a runtime-checkable Protocol asks whether the members are there,
 whose inner storage is known only at run time, without a class for each combination of powers.
 """
 
-from mediacdn.interfaces import LocalPaths, Room, Storage
+from mediacdn.interfaces import LocalPaths, MultipartUpload, Presigner, Room, Storage
 
-POWERS: dict[type, str] = {LocalPaths: "open_file", Room: "free"}
-"""Each power of a storage and its one method. A new power gets a row here, or the wrappers hide it."""
+POWERS: dict[type, tuple[str, ...]] = {
+    LocalPaths: ("open_file",),
+    Room: ("free",),
+    MultipartUpload: ("part_sizes", "begin_parts", "put_part", "list_parts", "complete_parts", "abort_parts", "list_uploads"),
+    Presigner: ("presign_get", "presign_put", "presign_part"),
+}
+"""Each power of a storage and its members. A new power gets a row here, or the wrappers hide it."""
 
 
 def pass_on(wrapper: Storage, inner: Storage) -> None:
     """Give `wrapper` the powers that `inner` has, unchanged; called in the wrapper's __init__."""
-    for power, method in POWERS.items():
+    for power, members in POWERS.items():
         if isinstance(inner, power):
-            vars(wrapper)[method] = getattr(inner, method)
+            vars(wrapper).update({member: getattr(inner, member) for member in members})
