@@ -11,12 +11,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mediacdn import signing
+from mediacdn.accel import ASKED_BY, Accel
 from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
 from mediacdn.delivery import Answer, Ask, Delivery
 from mediacdn.derivation.variants import Form, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
+from mediacdn.http.fields import field_lines, field_pairs, joined
 from mediacdn.interfaces import Authenticator, Clock, Recall
 from mediacdn.model import Card, Link, Principal, State
 from mediacdn.routes.front import Front, Met
@@ -44,6 +46,7 @@ _WANTED = {
         "if-unmodified-since",
         "x-forwarded-for",
         "x-request-id",
+        ASKED_BY,
     )
 }
 _LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
@@ -79,6 +82,7 @@ class HotReads:
         files: OpenFiles,
         local: frozenset[str],
         warm: Callable[[Answer], None],
+        accel: Accel,
         variants: Variants,
         clock: Clock,
     ) -> None:
@@ -93,6 +97,7 @@ class HotReads:
         self._files = files
         self._local = local
         self._warm = warm
+        self._accel = accel
         self._variants = variants
         self._presets = variants.presets
         self._clock = clock
@@ -137,13 +142,20 @@ class HotReads:
             answer = self._delivery.decide(ask, card)
         except MediaError:
             return None
-        if not isinstance(answer, Answer) or answer.length > LARGEST:
+        if not isinstance(answer, Answer):
+            return None
+        handed = self._accel.hand_over(answer, wanted) if met.hands_over else None
+        if handed is not None:
+            if self._files.peek(answer.origin.storage, answer.origin.key) is None:
+                return None  # the route opens it, and tells of one that is missing
+            answer = handed
+        elif answer.length > LARGEST:
             return None
         subject = principal.id if principal is not None else link.sub if link is not None else None
         route = PLAIN if token is None else PREFIXED
         if below:
             route += "/thumb" if below == "/thumb" else "/v/{variant}"
-        return self._ready(answer, met, method, url, subject, route, began)
+        return self._ready(answer, met, method, url, subject, route, began, handed is not None)
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
@@ -171,7 +183,9 @@ class HotReads:
     def _principal(self, wanted: Mapping[str, str]) -> Principal | None:
         return None if self._recall is None or "authorization" not in wanted else self._recall(wanted)
 
-    def _ready(self, answer: Answer, met: Met, method: str, url: bytes, subject: str | None, route: str, began: float) -> Ready | None:
+    def _ready(
+        self, answer: Answer, met: Met, method: str, url: bytes, subject: str | None, route: str, began: float, handed: bool
+    ) -> Ready | None:
         front = self._front
 
         def sent(count: int) -> None:
@@ -179,6 +193,8 @@ class HotReads:
 
         # Front.complete would add nothing else: an answer to a read says all of it.
         head = (*answer.head, met.lines)
+        if handed:
+            head = (field_lines(joined(field_pairs(head))),)
         if not answer.spans:
             if answer.warm:
                 self._warm(answer)
