@@ -1,15 +1,17 @@
 """Calls to caches in front: for everything that makes public copies untrue, durable, made until they are answered well, and to nowhere else."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from mediacdn.config import Purge, PurgeCall
+from mediacdn.config import Purge, PurgeCall, load
 from mediacdn.errors import Conflict, Unavailable
 from mediacdn.purging import Purging, requests
 from tests.services.command import run, within
@@ -110,6 +112,21 @@ everything = {{url = "{url}/purge_all"}}
 )
 def test_what_is_sent(purge: Purge, ids: list[str] | None, made: list[Any]) -> None:
     assert [(each.method, each.url, each.headers, each.body) for each in requests(purge, ids)] == made
+
+
+def test_the_readmes_tables_are_configurations() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (found,) = [block for block in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL) if "[[purge]]" in block]
+    environ = {"FASTLY_TOKEN": "f", "CLOUDFLARE_AUTHORIZATION": "Bearer c"}
+    with NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(found)
+        file.flush()
+        config = load(Path(file.name), environ).config
+    assert {each.name for each in config.purge} == {"fastly", "cloudflare", "varnish", "varnish-ban", "nginx"}
+    for purge in config.purge:
+        text = "".join(f"{each.url}{each.headers}{each.body!r}" for each in [*requests(purge, IDS), *requests(purge, None)])
+        assert all(each in text for each in IDS)
+        assert not re.search(r"\{(id|ids|ids_json)\}", text)
 
 
 def admin(server: Served, method: str, path: str, **more: Any) -> Any:
