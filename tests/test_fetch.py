@@ -467,7 +467,7 @@ async def test_errors_name_neither_the_url_nor_an_address() -> None:
             assert not any(word in caught.value.detail for word in ("secret", "sig", "127.", "10."))
 
 
-@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("PURGE", None), ("DELETE", None), ("BAN", b"")])
+@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("PURGE", None), ("DELETE", None), ("REPORT", b"")])
 async def test_other_methods_are_sent_as_they_are_and_redirected_nowhere(method: str, body: bytes | None) -> None:
     async with origin() as first:
         sent: list[tuple[str, bytes]] = []
