@@ -3,6 +3,7 @@
 import hashlib
 import json
 from base64 import b64decode
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from mediacdn import Card, ConfigError, Kit, LinkCookies, State, Status
 from mediacdn.config import decode_driver
-from mediacdn_cloudfront import CloudFrontConfig, open_cloudfront
+from mediacdn.testing import LinksConformance
+from mediacdn_cloudfront import CloudFront, CloudFrontConfig, open_cloudfront
 from tests.services.tokens import SetClock, private_key, private_pem
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +77,13 @@ def as_cloudfront_does(url: str, at: int) -> tuple[bool, str]:
         and at > condition.get("DateGreaterThan", {"AWS:EpochTime": 0})["AWS:EpochTime"]
     )
     return good, base
+
+
+class TestCloudFront(LinksConformance):
+    @pytest.fixture(params=["mediacdn", "storage"])
+    async def links(self, request: pytest.FixtureRequest) -> AsyncIterator[CloudFront]:
+        async with opened(origin=request.param, storages=["default"], cookie_domain="example.org") as driver:
+            yield driver
 
 
 @pytest.mark.parametrize("policy", ["canned", "custom"])
