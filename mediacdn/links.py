@@ -53,6 +53,11 @@ class Elsewhere:
         """Whether a record carries such a link."""
         return self._driver is not None and self._settings.records
 
+    @property
+    def has_cookies(self) -> bool:
+        """Whether there may be cookies at all."""
+        return isinstance(self._driver, LinkCookies)
+
     async def link(self, card: Card, path: str, until: datetime, *, attachment: bool) -> tuple[str, datetime] | None:
         """The URL for a reader who may read the card's bytes until `until`, and when it dies; None where it should be our own link.
 

@@ -209,4 +209,4 @@ def link_routes(records: Records, signer: Signer, elsewhere: Elsewhere, access: 
         ]
         return Response(Signed(given.url, ends), headers={"Cache-Control": "no-store"}, cookies=made)
 
-    return [sign, sign_batch, download, cookies]
+    return [sign, sign_batch, download, *([cookies] if elsewhere.has_cookies else [])]

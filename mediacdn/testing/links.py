@@ -58,7 +58,9 @@ class LinksConformance:
         assert "#" not in url, "a fragment is not sent"
 
     async def test_each_media_has_its_own(self, links: Links) -> None:
-        made = [await links.link(media(each), path(each), EXPIRES, media_type="image/png", disposition="inline") for each in (FIRST, SECOND)]
+        made = [
+            await links.link(media(each), path(each), EXPIRES, media_type="image/png", disposition="inline") for each in (FIRST, SECOND)
+        ]
         assert made[0] != made[1]
         assert FIRST in (made[0] or "")
         assert FIRST not in (made[1] or "")
