@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,8 +227,6 @@ def test_uploads_pass_through(behind: tuple[Served, Proxy], tmp_path: Path) -> N
 
 
 def _piped(proxy: Proxy, command: list[str], file: Path) -> bytes:
-    import subprocess
-
     whole = [
         "curl",
         "-sS",
