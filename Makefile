@@ -13,7 +13,7 @@ export UV_CACHE_DIR ?= $(CURDIR)/.uv/cache
 endif
 
 # What the tests run besides Python: command:package, as Debian names them.
-TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs
+TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx caddy:caddy strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs
 
 .PHONY: serve test tools check bench bench-guard lock clean
 .NOTPARALLEL:
@@ -32,7 +32,7 @@ check: .venv/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_docs.py
 
-bench: TOOLS += wrk:wrk varnishd:varnish caddy:caddy
+bench: TOOLS += wrk:wrk varnishd:varnish
 bench: tools .venv/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
 

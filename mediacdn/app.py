@@ -16,6 +16,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from mediacdn.accel import Accel
 from mediacdn.access import Access
 from mediacdn.catalog.card import CardCache
 from mediacdn.changes import Changes
@@ -37,6 +38,7 @@ from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
+from mediacdn.links import Elsewhere
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.planning import Planner
@@ -47,7 +49,7 @@ from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import SCHEMES, ClosedStructs
 from mediacdn.routes.front import Front
 from mediacdn.routes.jobs import job_routes
-from mediacdn.routes.links import Signer, link_routes
+from mediacdn.routes.links import Signer, direct, link_routes
 from mediacdn.routes.media import Reads, Uploads, media_routes
 from mediacdn.routes.operations import operation_routes
 from mediacdn.routes.problem import known_methods, on_error
@@ -199,7 +201,8 @@ async def _rooms(
     variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
     addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
-    senders = Senders(delivery, edge, opened.storages, opened.digests, files)
+    accel = Accel(config.server.accel, opened.storages)
+    senders = Senders(delivery, edge, opened.storages, opened.digests, files, accel)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     new_id = Ulids()
     ingest = Ingest(
@@ -218,9 +221,10 @@ async def _rooms(
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
+    elsewhere = Elsewhere(opened.links, config.links, clock)
     tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
-    lanes = LaneMetrics(registry, opened.catalog.jobs, config.jobs.lanes)
+    lanes = LaneMetrics(registry, opened.catalog.jobs, config.lanes)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
     app.lent[HOT] = HotReads(
         front=front,
@@ -233,6 +237,7 @@ async def _rooms(
         files=files,
         local=frozenset(name for name, each in opened.storages.items() if isinstance(each, LocalPaths)),
         warm=senders.warm,
+        accel=accel,
         variants=variants,
         clock=clock,
     )
@@ -245,11 +250,20 @@ async def _rooms(
     )
     for handler in [
         *media_routes(reads, uploads),
-        *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
+        *record_routes(
+            records,
+            access=access,
+            ingest=ingest,
+            lifecycle=lifecycle,
+            limits=config.limits,
+            addresses=addresses,
+            direct=partial(direct, signer, elsewhere),
+            clock=clock,
+        ),
         *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
         *job_routes(records, tasks, opened.catalog.jobs, access=access),
-        *link_routes(records, signer, access),
+        *link_routes(records, signer, elsewhere, access),
         *variant_routes(records, variants, opened.catalog.variants, signer, addresses),
         *admin_routes(
             records,

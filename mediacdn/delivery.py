@@ -22,14 +22,14 @@ from mediacdn.http.cache_status import cache_status
 from mediacdn.http.conditionals import Outcome, evaluate, range_applies
 from mediacdn.http.dates import http_date
 from mediacdn.http.digests import etag, repr_digest
-from mediacdn.http.disposition import SANDBOX_CSP, content_disposition, inline_safe, is_active
+from mediacdn.http.disposition import SANDBOX_CSP, content_disposition, inline_safe, is_active, saved_as
 from mediacdn.http.fields import Fields, field_lines, field_pairs
 from mediacdn.http.freshness import cache_control, cdn_cache_control
 from mediacdn.http.groups import cache_groups, separator, surrogate_keys
+from mediacdn.http.media_types import content_type_of
 from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
 from mediacdn.http.timing import server_timing
 from mediacdn.model import ByteRange, Card, Link
-from mediacdn.sniff import extension
 
 ORIGINAL = ""
 FROM_CARD = Note(hit=True, detail="card")
@@ -105,11 +105,6 @@ class Answer(Struct, frozen=True):
     def headers(self) -> Fields:
         """The head's fields."""
         return field_pairs(self.head)
-
-
-def _content_type(media_type: str) -> bytes:
-    # Plain text is called so only when it is valid UTF-8; without the charset browsers would guess another.
-    return b"text/plain; charset=utf-8" if media_type == "text/plain" else media_type.encode()
 
 
 class Face(Struct, frozen=True):
@@ -345,10 +340,8 @@ class Delivery:
         for name, value in ((b"x-media-width", card.width), (b"x-media-height", card.height), (b"x-media-duration", card.duration)):
             if value is not None:
                 told.append((name, str(value).encode()))
-        content_type = (b"content-type", _content_type(card.media_type))
-        # Saved without a name it would be the bare id; opened in the page the name matters to nobody.
-        saved_as = card.filename or f"{card.id}.{extension(card.media_type)}"
-        attachment = (b"content-disposition", content_disposition("attachment", saved_as).encode())
+        content_type = (b"content-type", content_type_of(card.media_type).encode())
+        attachment = (b"content-disposition", content_disposition("attachment", saved_as(card)).encode())
         inline = (b"content-disposition", content_disposition("inline", card.filename).encode())
         return Face(
             card,

@@ -21,8 +21,9 @@ from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.hookspecs import Kit
 from mediacdn.inspection import Inspection
-from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, Inspector, LocalPaths, Storage
+from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters
+from mediacdn.links import StorageLinks
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.registry import Registry, check_tables
@@ -52,6 +53,7 @@ class Opened(Struct, frozen=True):
     bus: Bus | None
     policy: CachePolicy
     inspection: Inspection
+    links: Links | None = None
 
 
 @asynccontextmanager
@@ -66,7 +68,7 @@ async def open_drivers(
         return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.{name}"), registry, clock)
 
     async with AsyncExitStack() as stack:
-        catalog = await stack.enter_async_context(open_catalog(config.database, data, clock))
+        catalog = await stack.enter_async_context(open_catalog(config.database, data, clock, config.purge))
         metrics = StorageMetrics(registry)
         digests = Digests()
         storages: dict[str, Storage] = {}
@@ -98,7 +100,15 @@ async def open_drivers(
             settings = decode_driver(driver.config, config.inspection.drivers.get(name, {}), f"inspection.{name}")
             inspectors[name] = await stack.enter_async_context(driver.open(settings, kit(f"inspection.{name}")))
         inspection = Inspection(inspectors, config.inspection.deadline, config.inspection.on_failure)
-        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy, inspection)
+        links: Links | None = None
+        if config.links.via == "storage" and not storage_only:
+            links = StorageLinks(storages)
+        elif config.links.via != "ours" and not storage_only:
+            name = config.links.via
+            driver = plugins.driver("links", name, "links.via")
+            settings = decode_driver(driver.config, config.links.drivers.get(name, {}), f"links.{name}")
+            links = await stack.enter_async_context(driver.open(settings, kit(f"links.{name}")))
+        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy, inspection, links)
 
 
 @asynccontextmanager

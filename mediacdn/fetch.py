@@ -85,23 +85,25 @@ class FetchedStream(Struct, frozen=True):
     chunks: AsyncIterator[bytes]
 
 
-async def fetch(url: str, *, rules: FetchRules, max_size: int, headers: Mapping[str, str] | None = None) -> Fetched:
-    """GET `url` and return the answer, whatever its status, with at most `max_size` bytes of decoded body.
+async def fetch(
+    url: str, *, rules: FetchRules, max_size: int, headers: Mapping[str, str] | None = None, method: str = "GET", body: bytes | None = None
+) -> Fetched:
+    """GET `url` (or another `method`, with a `body`) and return the answer, whatever its status, with at most `max_size` bytes of decoded body.
 
     Raises: InvalidParameter (the URL or a hop's destination is refused; that host was not connected), Unavailable (upstream), TooLarge.
     """
-    async with fetch_stream(url, rules=rules, max_size=max_size, headers=headers) as found:
-        body = b"".join([chunk async for chunk in found.chunks])
-    return Fetched(found.status, found.headers, body)
+    async with fetch_stream(url, rules=rules, max_size=max_size, headers=headers, method=method, body=body) as found:
+        answer = b"".join([chunk async for chunk in found.chunks])
+    return Fetched(found.status, found.headers, answer)
 
 
 @asynccontextmanager
 async def fetch_stream(
-    url: str, *, rules: FetchRules, max_size: int, headers: Mapping[str, str] | None = None
+    url: str, *, rules: FetchRules, max_size: int, headers: Mapping[str, str] | None = None, method: str = "GET", body: bytes | None = None
 ) -> AsyncIterator[FetchedStream]:
-    """GET `url` and give the answer as soon as its headers are here; limits and errors as for `fetch`.
+    """GET `url` (or another `method`, with a `body`) and give the answer as soon as its headers are here; limits and errors as for `fetch`.
 
-    `headers` are sent to the first origin only: a redirect to another one does not carry them on.
+    `headers` are sent to the first origin only: a redirect to another one does not carry them on. Nothing but a GET is redirected at all.
     """
     from anyio import to_thread
 
@@ -123,7 +125,7 @@ async def fetch_stream(
         raise_for_status=False,
     ) as session:
         with _translated(guard):
-            response = await _follow(session, first, sent, rules)
+            response = await _follow(session, first, sent, rules, method, body)
         try:
             if (response.content_length or 0) > max_size:
                 raise TooLarge("The other server's answer is larger than allowed")
@@ -255,15 +257,19 @@ def _translated(guard: _Guard) -> Iterator[None]:
         raise Unavailable("The other server could not be read") from error
 
 
-async def _follow(session: "ClientSession", url: "URL", headers: dict[str, str], rules: FetchRules) -> "ClientResponse":
+async def _follow(
+    session: "ClientSession", url: "URL", headers: dict[str, str], rules: FetchRules, method: str, body: bytes | None
+) -> "ClientResponse":
     """Ask `url` and whatever it redirects to, each hop judged anew and all within one deadline."""
     from aiohttp import ClientTimeout
 
     end = None if rules.total is None else time.monotonic() + rules.total
     for followed in range(rules.redirects + 1):
         left = None if end is None else max(end - time.monotonic(), 0.001)
-        response = await session.get(
+        response = await session.request(
+            method,
             url,
+            data=body,
             headers={"User-Agent": "mediacdn", "Accept": "*/*", **headers, "Accept-Encoding": "identity"},
             allow_redirects=False,
             timeout=ClientTimeout(total=left, connect=rules.connect, sock_connect=rules.connect, sock_read=rules.read),
@@ -272,7 +278,7 @@ async def _follow(session: "ClientSession", url: "URL", headers: dict[str, str],
         if response.status not in REDIRECTS or location is None:
             return response
         response.close()
-        if followed == rules.redirects:
+        if followed == rules.redirects or method != "GET":
             break
         try:
             target = url.join(_parsed(location))

@@ -12,12 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mediacdn import signing
+from mediacdn.accel import ASKED_BY, Accel
 from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
 from mediacdn.delivery import Answer, Ask, Delivery
 from mediacdn.derivation.variants import Form, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
+from mediacdn.http.fields import field_lines, field_pairs, joined
 from mediacdn.interfaces import Authenticator, Clock, Recall
 from mediacdn.model import Card, Link, Principal, State
 from mediacdn.routes.front import Front, Met
@@ -43,6 +45,7 @@ _WANTED = {
         "if-unmodified-since",
         "x-forwarded-for",
         "x-request-id",
+        ASKED_BY,
     )
 }
 _DECISIVE = frozenset({"authorization", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
@@ -102,6 +105,7 @@ class HotReads:
         files: OpenFiles,
         local: frozenset[str],
         warm: Callable[[Answer], None],
+        accel: Accel,
         variants: Variants,
         clock: Clock,
     ) -> None:
@@ -116,6 +120,7 @@ class HotReads:
         self._files = files
         self._local = local
         self._warm = warm
+        self._accel = accel
         self._variants = variants
         self._presets = variants.presets
         self._clock = clock
@@ -183,11 +188,17 @@ class HotReads:
             answer = self._delivery.decide(ask, card)
         except MediaError:
             return None
-        if not isinstance(answer, Answer) or answer.length > LARGEST:
+        if not isinstance(answer, Answer):
             return None
-        return self._ready(
-            answer, seen.met, Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, answer.status)
-        )
+        handed = self._accel.hand_over(answer, fields) if seen.met.hands_over else None
+        if handed is not None:
+            if self._files.peek(answer.origin.storage, answer.origin.key) is None:
+                return None  # the route opens it, and tells of one that is missing
+            answer = handed
+        elif answer.length > LARGEST:
+            return None
+        ready = Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, answer.status)
+        return self._ready(answer, seen.met, ready, handed is not None)
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
@@ -215,9 +226,11 @@ class HotReads:
     def _principal(self, wanted: Mapping[str, str]) -> Principal | None:
         return None if self._recall is None or "authorization" not in wanted else self._recall(wanted)
 
-    def _ready(self, answer: Answer, met: Met, ready: Ready) -> Ready | None:
+    def _ready(self, answer: Answer, met: Met, ready: Ready, handed: bool) -> Ready | None:
         # Front.complete would add nothing else: an answer to a read says all of it.
         head = (*answer.head, met.cors, b"x-request-id: ", ready.request_id.encode(), b"\r\n")
+        if handed:
+            head = (field_lines(joined(field_pairs(head))),)
         if not answer.spans:
             if answer.warm:
                 self._warm(answer)

@@ -11,6 +11,7 @@ from mediacdn.model import (
     ByteRange,
     Card,
     Change,
+    Cookies,
     Incoming,
     Made,
     Media,
@@ -124,12 +125,32 @@ class Presigner(Protocol):
         ...
 
 
+@runtime_checkable
+class RelativePaths(Protocol):
+    """Power of a storage whose folder a proxy of this machine can be given: it sends the files itself, when we have decided that they may be read."""
+
+    def relative_path(self, key: str) -> str:
+        """Driver promises: the path of the object's file beneath the storage's folder, at once and without I/O. Raises: InvalidParameter."""
+        ...
+
+
 class Links(Protocol):
     """Makes the URL by which a reader who has been authorised fetches a media's bytes from elsewhere than our own links: the storage, a CDN in front."""
 
-    async def link(self, card: Card, path: str, expires: timedelta, *, disposition: str) -> str | None:
-        """Caller promises: has authorised the reader; `path` is the media's or variant's path under the server's base path. Driver promises: an absolute URL that
-        is good for at most `expires`, or None to leave it to our own signed link. Raises: Unavailable."""
+    async def link(self, card: Card, path: str, expires: timedelta, *, media_type: str, disposition: str) -> str | None:
+        """Caller promises: has authorised the reader; `path` is our own link, without the server's base path: the media's path, with a signed query where it takes
+        one, which carries the disposition too; `media_type` and `disposition` are the whole fields of the answer. Driver promises: an absolute URL that is good for at
+        most `expires` and answers with them, or None to leave it to our own link. Raises: Unavailable."""
+        ...
+
+
+@runtime_checkable
+class LinkCookies(Protocol):
+    """Power of Links: cookies by which a reader fetches all that lies beneath a media from a CDN, such as a stream's segments."""
+
+    async def cookies(self, card: Card, path: str, expires: timedelta) -> Cookies | None:
+        """Caller promises: has authorised the reader; `path` is our own prefix link, without the server's base path. Driver promises: cookies that open what lies
+        beneath it and nothing else for at most `expires`, or None where it has none for this media. Raises: Unavailable."""
         ...
 
 

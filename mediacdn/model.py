@@ -119,6 +119,15 @@ class Card(Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
 
+class Cookies(Struct, frozen=True):
+    """What opens a part of a CDN to one reader: the cookies, the domain and path that they are for, and the absolute URL at which that part begins."""
+
+    url: str
+    values: dict[str, str]
+    domain: str
+    path: str
+
+
 class Admission(Struct, frozen=True):
     """What a cache policy says of one media's copy. Times are seconds; `rule` names what decided, for people.
 
@@ -302,6 +311,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     required: bool = False
     priority: int = 0
     max_attempts: int = 3
+    run_at: datetime | None = None
+    """When it is due; at once by default."""
     created_by: str | None = None
 
 

@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from mediacdn.changes import Changes
-from mediacdn.config import Config
+from mediacdn.config import PURGES, Config
 from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.drivers import Opened, SystemClock, maker, open_actions, open_drivers, open_stamps, recipe_registry
 from mediacdn.edge.files import OpenFiles
@@ -16,6 +16,7 @@ from mediacdn.jobs.runner import Runner
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Change
 from mediacdn.plugins import Plugins
+from mediacdn.purging import Purging
 from mediacdn.recipes.planning import KIND
 from mediacdn.worker import Chore, work
 
@@ -46,14 +47,14 @@ async def run_worker(
         recipes = RecipeWork(
             opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
         )
-        runner = Runner(rows, {KIND: recipes}, changes.told, settings)
+        runner = Runner(rows, {KIND: recipes, PURGES: Purging(config.purge)}, changes.told, settings)
 
         def bell(lane: str) -> TableBell:
             return TableBell(rows, lane, settings.poll_every)
 
         async with asyncio.TaskGroup() as group:
             round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
-            await work_lanes(settings.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
+            await work_lanes(config.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
             for each in round_about:
                 each.cancel()
 

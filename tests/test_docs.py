@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 import mediacdn
 from mediacdn import errors
-from mediacdn.config import Config, EdgeRule, Rule
+from mediacdn.config import Config, EdgeRule, Purge, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
 from mediacdn.edge.metrics import EdgeMetrics
@@ -124,10 +124,12 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     defining = {f"recipes.define.{field}" for field in Recipe.__struct_fields__}
     defining |= {f"recipes.define.arguments.{field}" for field in Argument.__struct_fields__}
     defining |= {f"recipes.define.steps.{field}" for field in Step.__struct_fields__}
-    core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching | defining
+    purging = {f"purge.{field}" for field in Purge.__struct_fields__}
+    core = {dotted(key) for key in keys(Config)} - {"storage", "routing", "purge"} | routing | caching | defining | purging
     drivers: set[str] = set()
-    loaded = Plugins.load(Config().plugins)
-    for seam, name, table in (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt")):
+    loaded = Plugins.load((*Config().plugins, "cloudfront"))
+    tables = (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt"), ("links", "cloudfront", "links.cloudfront"))
+    for seam, name, table in tables:
         drivers |= {table} | {f"{table}.{dotted(key)}" for key in keys(loaded.driver(seam, name).config)}
     sections = {key.split(".")[0] for key in core if "." in key}
     assert mentioned - {"storage.default.driver"} - sections == core | drivers - sections

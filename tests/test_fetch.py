@@ -465,3 +465,21 @@ async def test_errors_name_neither_the_url_nor_an_address() -> None:
             with pytest.raises(MediaError) as caught:
                 await fetch(url, rules=FetchRules(ports=frozenset({other.port, 1, 80}), allow=LOOPBACK), max_size=10)
             assert not any(word in caught.value.detail for word in ("secret", "sig", "127.", "10."))
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("PURGE", None), ("DELETE", None), ("REPORT", b"")])
+async def test_other_methods_are_sent_as_they_are_and_redirected_nowhere(method: str, body: bytes | None) -> None:
+    async with origin() as first:
+        sent: list[tuple[str, bytes]] = []
+
+        async def note(request: web.BaseRequest) -> web.Response:
+            sent.append((request.method, await request.read()))
+            return web.Response(status=204)
+
+        first.routes = {"/": note, "/away": says(b"", 307, Location="/")}
+        found = await fetch(first.url(), rules=first.rules(), max_size=100, method=method, body=body)
+        assert found.status == 204
+        assert sent == [(method, body or b"")]
+        with pytest.raises(Unavailable, match="redirects"):
+            await fetch(first.url("/away"), rules=first.rules(), max_size=100, method=method, body=body)
+        assert len(sent) == 1

@@ -5,6 +5,7 @@ Numbers become visible in order: a reader that has seen one has seen all below i
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from sqlalchemy import bindparam, delete, func, insert, or_, select, update
@@ -15,6 +16,9 @@ from mediacdn.catalog.tables import change_counters, changes, media, media_tags
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change
+
+if TYPE_CHECKING:
+    from mediacdn.catalog.outward import Outward
 
 COUNTER = "changes"
 KEPT = 100_000
@@ -53,9 +57,10 @@ async def _append(connection: AsyncConnection, ids: Sequence[str | None], now: d
 class ChangeRows:
     """Changes by number."""
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, clock: Clock, outward: "Outward") -> None:
         self._transactions = transactions
         self._clock = clock
+        self._outward = outward
         self._position_words = transactions.in_words(POSITION)
 
     async def position(self) -> Position:
@@ -114,7 +119,12 @@ class ChangeRows:
 
     async def purge_all(self) -> list[Change]:
         """Kill every copy of everything, by a new epoch. Raises: CatalogUnavailable."""
-        return await self._transactions.write(lambda connection: _append(connection, [None], self._clock.now(), epochs=1))
+
+        async def work(connection: AsyncConnection) -> list[Change]:
+            await self._outward.plan(connection, None, self._clock.now())
+            return await _append(connection, [None], self._clock.now(), epochs=1)
+
+        return await self._transactions.write(work)
 
     async def _roots(self, ids: Sequence[str], tags: Sequence[str]) -> AsyncIterator[Sequence[str]]:
         for at in range(0, len(ids), ROOTS):
@@ -144,6 +154,8 @@ class ChangeRows:
         step = update(media).where(media.c.id.in_(ids)).values(generation=media.c.generation + 1).returning(media.c.id)
 
         async def work(connection: AsyncConnection) -> list[Change]:
-            return await append(connection, (await connection.scalars(step)).all(), self._clock.now())
+            purged, now = (await connection.scalars(step)).all(), self._clock.now()
+            await self._outward.plan(connection, purged, now)
+            return await append(connection, purged, now)
 
         return await self._transactions.write(work)

@@ -1,6 +1,6 @@
 """The catalog as its users hold it: one object a noun over one database, opened for the life of the process."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from mediacdn.catalog.jobs import JobRows
 from mediacdn.catalog.media import MediaRows
 from mediacdn.catalog.migrate import pending
 from mediacdn.catalog.objects import ObjectRows
+from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.refusals import RefusalRows
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.variants import VariantRows
-from mediacdn.config import Database
+from mediacdn.config import Database, Purge
 from mediacdn.errors import StartupError
 from mediacdn.interfaces import Clock
 
@@ -27,12 +28,12 @@ from mediacdn.interfaces import Clock
 class Catalog:
     """Every record of this installation. All methods of its parts raise CatalogUnavailable within the configured timeout when the database is out."""
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, clock: Clock, outward: Outward) -> None:
         self._transactions = transactions
         self.dialect = transactions.dialect
-        self.media = MediaRows(transactions, clock)
+        self.media = MediaRows(transactions, clock, outward)
         self.ancestry = AncestryRows(transactions, clock)
-        self.changes = ChangeRows(transactions, clock)
+        self.changes = ChangeRows(transactions, clock, outward)
         self.objects = ObjectRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)
         self.derivatives = DerivativeRows(transactions, clock)
@@ -50,14 +51,14 @@ class Catalog:
 
 
 @asynccontextmanager
-async def open_catalog(config: Database, data: Path, clock: Clock) -> AsyncIterator[Catalog]:
-    """Open the catalog until the context is left. Raises: CatalogUnavailable, ConfigError; StartupError when migrations are pending."""
+async def open_catalog(config: Database, data: Path, clock: Clock, purges: Sequence[Purge] = ()) -> AsyncIterator[Catalog]:
+    """Open the catalog until the context is left; what makes public copies untrue plans calls of `purges`. Raises: CatalogUnavailable, ConfigError; StartupError when migrations are pending."""
     if await pending(config, data):
         raise StartupError("The catalog's tables are not up to date; run: mediacdn migrate")
     engine = create_engine(config, data)
     transactions = Transactions(engine, pool_size=config.pool_size, timeout=config.timeout)
     try:
-        yield Catalog(transactions, clock)
+        yield Catalog(transactions, clock, Outward(purges))
     finally:
         await transactions.close()
         await engine.dispose()

@@ -55,7 +55,15 @@ def job_of(row: Row[Any]) -> Job:
 
 def _row(new: NewJob, now: datetime) -> dict[str, Any]:
     own = {name: getattr(new, name) for name in NewJob.__struct_fields__}
-    fresh = {"state": JobState.PENDING.value, "attempts": 0, "run_at": now, "fence": 0, "revision": 1, "progress": 0.0, "steps": []}
+    fresh = {
+        "state": JobState.PENDING.value,
+        "attempts": 0,
+        "run_at": new.run_at or now,
+        "fence": 0,
+        "revision": 1,
+        "progress": 0.0,
+        "steps": [],
+    }
     return {**own, **fresh, "created_at": now}
 
 

@@ -12,6 +12,7 @@ from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
 from mediacdn.catalog.derivatives import FOLLOWED, follow
 from mediacdn.catalog.locks import lock_digest
+from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import credit, used
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
@@ -39,9 +40,10 @@ class MediaRows:
     it may have died before it told anybody.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, clock: Clock, outward: Outward) -> None:
         self._transactions = transactions
         self._clock = clock
+        self._outward = outward
         self._card_words = transactions.in_words(CARD_BY_ID)
 
     async def get(self, id: str) -> Media | None:
@@ -111,6 +113,8 @@ class MediaRows:
                 await free_key(connection, dedupe_key, now)
             await connection.execute(update(media).where(media.c.id == id).values(**values, dedupe_key=dedupe_key))
             family = await follow(connection, id, values) if values.keys() & FOLLOWED else []
+            if before.public and (not changes.get("public", True) or "expires_at" in changes):
+                await self._outward.plan(connection, [id, *family], now)
             return replace(before, **values), await append(connection, [id, *family], now)
 
         return await self._transactions.write(work, clash=DuplicateExists)
@@ -134,6 +138,8 @@ class MediaRows:
             await credit(connection, gone.owner, gone.size)
             await let_go(connection, gone.storage, gone.storage_key)
             await forget_variants(connection, id)
+            if gone.public:
+                await self._outward.plan(connection, [id], now)
             return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)
@@ -159,6 +165,7 @@ class MediaRows:
         async def work(connection: AsyncConnection) -> tuple[list[str], list[Change]]:
             now = self._clock.now()
             ids = await withhold(connection, self._transactions.insert, id, scope=scope, reason=reason, now=now)
+            await self._outward.plan(connection, ids, now)
             return ids, await append(connection, ids, now)
 
         return await self._transactions.write(work)

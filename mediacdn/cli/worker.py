@@ -60,7 +60,7 @@ async def _work(config: "Config", queues: str | None, concurrency: int | None, *
         raise StartupError("the catalog's tables are behind this program: run `mediacdn migrate`")
     if as_json:
         answer({"worker": "started", "pid": os.getpid()})
-    await run_worker(config, ending, plugins=plugins, lanes=chosen(config.jobs.lanes, queues, concurrency))
+    await run_worker(config, ending, plugins=plugins, lanes=chosen(config.lanes, queues, concurrency))
 
 
 def chosen(lanes: "Mapping[str, int]", queues: str | None, concurrency: int | None) -> "Mapping[str, int]":

@@ -3,6 +3,7 @@
 from mediacdn.config.decoding import Secret
 from mediacdn.config.loading import Loaded, decode_driver, load
 from mediacdn.config.sections import (
+    PURGES,
     Auth,
     Config,
     Cors,
@@ -12,6 +13,9 @@ from mediacdn.config.sections import (
     Jobs,
     Lifecycle,
     Limits,
+    Links,
+    Purge,
+    PurgeCall,
     Recipes,
     Rule,
     Section,
@@ -22,6 +26,7 @@ from mediacdn.config.sections import (
 from mediacdn.config.showing import masked
 
 __all__ = [
+    "PURGES",
     "Auth",
     "Config",
     "Cors",
@@ -31,7 +36,10 @@ __all__ = [
     "Jobs",
     "Lifecycle",
     "Limits",
+    "Links",
     "Loaded",
+    "Purge",
+    "PurgeCall",
     "Recipes",
     "Rule",
     "Secret",

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from mediacdn.config.decoding import Path, Reader, found, nearest
-from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, Rule, Server, Signing, Variants
+from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, PurgeCall, Rule, Server, Signing, Variants
 from mediacdn.model import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -17,6 +17,7 @@ HOST = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A
 PRESET = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 TYPE = re.compile(r"(\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*))\Z")
 FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
+ACCEL = re.compile(r"/([A-Za-z0-9._~-]+/)+\Z")
 KEY_BYTES = 32
 OUR_FIELDS = frozenset((
     "accept-ranges", "age", "allow", "alt-svc", "cache-control", "cache-group-invalidation", "cache-groups", "cache-status",
@@ -31,6 +32,9 @@ OUR_FIELDS = frozenset((
 def check(config: Config, reader: Reader) -> None:
     """Check the configuration as a whole."""
     _server(config.server, reader)
+    _accel(config, reader)
+    _purges(config, reader)
+    _names((config.links.via,), ("links", "via"), reader)
     _signing(config.signing, reader)
     _auth(config.auth, reader)
     _limits(config.limits, reader)
@@ -74,6 +78,58 @@ def _server(server: Server, reader: Reader) -> None:
                 ("server", "allowed_hosts", number),
                 f'expected a host name such as cdn.example.org or *.example.org, or "*", found {host!r}',
             )
+
+
+def _accel(config: Config, reader: Reader) -> None:
+    for storage, prefix in config.server.accel.items():
+        path = ("server", "accel", storage)
+        if storage not in config.storage:
+            reader.problem(path, f"names {storage!r}, which is not configured" + _meant(storage, config.storage))
+        if not ACCEL.match(prefix):
+            reader.problem(
+                path, f'expected the path of an internal location such as "/_media/", with a slash at both ends, found {prefix!r}'
+            )
+    if config.server.accel and not config.server.trusted_proxies:
+        reader.problem(("server", "accel"), "does nothing: server.trusted_proxies names no proxy that could ask for it")
+
+
+def _purges(config: Config, reader: Reader) -> None:
+    called: set[str] = set()
+    for number, purge in enumerate(config.purge):
+        path = ("purge", number)
+        _names((purge.name,), (*path, "name"), reader)
+        if purge.name in called:
+            reader.problem((*path, "name"), f"names {purge.name!r}, which another one is called")
+        called.add(purge.name)
+        _purge_call(purge, path, reader)
+        if not any(mark in text for mark in ("{id}", "{ids}", "{ids_json}") for text in (purge.url, purge.body, *purge.headers.values())):
+            reader.problem(path, "says nowhere which media: {id}, {ids} or {ids_json} must stand in its url, headers or body")
+        if purge.everything is not None:
+            _purge_call(purge.everything, (*path, "everything"), reader)
+        if not FIELD_NAME.match(purge.token_header):
+            reader.problem((*path, "token_header"), f"expected the name of a header field, found {purge.token_header!r}")
+        for at, network in enumerate(purge.allow):
+            try:
+                ip_network(network)
+            except ValueError as error:
+                reader.problem((*path, "allow", at), f"expected an address or a network such as 10.0.0.0/8; {error}")
+
+
+def _purge_call(call: PurgeCall, path: Path, reader: Reader) -> None:
+    try:
+        parts = urlsplit(call.url)
+        known = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and parts.port != 0 and parts.username is None
+    except ValueError:
+        known = False
+    if not known:
+        reader.problem(
+            (*path, "url"), "expected an absolute http:// or https:// URL without a user, whose host is not made of a placeholder"
+        )
+    if not re.match(r"[A-Z]{1,32}\Z", call.method):
+        reader.problem((*path, "method"), f"expected a method such as POST, PURGE or BAN, found {call.method!r}")
+    for name, value in call.headers.items():
+        if not FIELD_NAME.match(name) or not value.isprintable():
+            reader.problem((*path, "headers", name), "is not a header field of printable text")
 
 
 def _url_flaw(url: str) -> str | None:

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from mediacdn.config.checks import check
 from mediacdn.config.decoding import COMMAND_LINE, Reader, Text, decode, dotted
 from mediacdn.config.layers import Layers
-from mediacdn.config.sections import HOSTS, Auth, Config, Edge, Inspection
+from mediacdn.config.sections import HOSTS, Auth, Config, Edge, Inspection, Links
 from mediacdn.config.showing import flatten
 
 T = TypeVar("T", bound=Struct)
@@ -59,7 +59,7 @@ def decode_driver(kind: type[T], table: Mapping[str, Any], path: str, sources: M
 
 
 def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Give each storage its driver, and move the tables of the drivers of [auth], [edge], [inspection] and [recipes] to where the Structs keep them."""
+    """Give each storage its driver, and move the tables of the drivers of [auth], [edge], [inspection], [links] and [recipes] to where the Structs keep them."""
     storage = tree.setdefault("storage", {})
     if isinstance(storage, dict):
         storage.setdefault("default", {})
@@ -70,6 +70,7 @@ def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
         ("auth", _authenticators, "neither auth.authenticators nor auth.authorizer names"),
         ("edge", _edge, "neither edge.policy nor edge.bus names"),
         ("inspection", _inspectors, "inspection.inspectors does not name"),
+        ("links", _links, "links.via does not name"),
         ("recipes", _actions, ""),
     ):
         if isinstance(table := tree.get(section), dict):
@@ -95,6 +96,10 @@ def _listed(section: type[Struct], key: str, table: dict[str, Any]) -> set[str]:
 
 def _edge(edge: dict[str, Any]) -> set[str]:
     return {str(edge.get("policy", Edge().policy)), str(edge.get("bus"))}
+
+
+def _links(links: dict[str, Any]) -> set[str]:
+    return {str(links.get("via", Links().via))}
 
 
 def _actions(recipes: dict[str, Any]) -> set[str]:

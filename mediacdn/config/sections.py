@@ -10,6 +10,8 @@ from msgspec import Meta, Struct, field
 from mediacdn.config.decoding import INTERNAL
 from mediacdn.model import Recipe
 
+PURGES = "purge"
+"""The lane of jobs that call caches in front."""
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Amount = Annotated[int, Meta(ge=0)]
@@ -32,6 +34,8 @@ class Server(Section, frozen=True):
     base_path: str = ""
     trusted_proxies: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    accel: dict[str, str] = {}
+    """Storage = the internal location of nginx that has its folder: a trusted proxy that asks for it sends those files itself (X-Accel-Redirect)."""
     metrics: Literal["loopback", "admin", "anyone"] = "loopback"
     """Who may read /metrics and the details of /readyz."""
     header_timeout: Seconds = 10.0
@@ -147,6 +151,53 @@ class Edge(Section, frozen=True):
     rules: tuple[EdgeRule, ...] = ()
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
     """Filled from the [edge.NAME] tables; not a key of its own."""
+
+
+class Links(Section, frozen=True):
+    """Where readers are sent for a media's bytes, once they may have them. Sizes are bytes, times are seconds."""
+
+    via: str = "ours"
+    """ "ours": our signed links; "storage": URLs that the storage presigns; else a links driver, with its own table [links.NAME]."""
+    expires: Annotated[int, Meta(ge=10, le=300)] = 300
+    """How long a link elsewhere lives at most: for so long it outlives a quarantine."""
+    min_size: Amount = 0
+    """Smaller media have our own links all the same."""
+    records: bool = False
+    """Whether a record that is read has such a link as its `urls.original` too."""
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [links.NAME] tables; not a key of its own."""
+
+
+class PurgeCall(Section, frozen=True):
+    """A request that makes a cache in front forget. In `url`, the values of `headers` and `body`, {id} stands for a media's id (then each media has a request of
+    its own), {ids} for several, and {ids_json} for them as a JSON list."""
+
+    url: str
+    method: str = "POST"
+    headers: dict[str, str] = {}
+    body: str = ""
+
+
+class Purge(PurgeCall, frozen=True):
+    """A cache in front that is told what it must forget. Times are seconds."""
+
+    name: str = "cdn"
+    """Unique among these; the job's `code`."""
+    separator: str = " "
+    """What stands between {ids}."""
+    batch: Count = 100
+    """How many media one request may name."""
+    token: str = ""
+    token_header: str = "Authorization"  # noqa: S105
+    accept: tuple[int, ...] = ()
+    """Statuses beside 2xx that mean done, such as the 404 of a cache that does not have it."""
+    allow: tuple[str, ...] = ()
+    """Networks that it may lie in although they are not public."""
+    timeout: Seconds = 10.0
+    again_after: Rate = 10.0
+    """It is told once more after so long, for what it fetched meanwhile from a node that had not yet heard; 0 is never."""
+    everything: PurgeCall | None = None
+    """The request that makes it forget everything; without one a purge of everything fails there."""
 
 
 class Signing(Section, frozen=True):
@@ -268,6 +319,8 @@ class Config(Section, frozen=True):
     storage: dict[str, dict[str, Any]] = field(default_factory=lambda: {"default": {"driver": "local"}})
     routing: tuple[Rule, ...] = ()
     edge: Edge = Edge()
+    links: Links = Links()
+    purge: tuple[Purge, ...] = ()
     signing: Signing = Signing()
     auth: Auth = Auth()
     limits: Limits = Limits()
@@ -278,6 +331,11 @@ class Config(Section, frozen=True):
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt", "vips", "pdf")
 
+    @property
+    def lanes(self) -> dict[str, int]:
+        """The lanes of jobs: those of [jobs], and one of its own for calls to caches in front, so that one of those that hangs delays nothing else."""
+        return {**({PURGES: 2} if self.purge else {}), **self.jobs.lanes}
 
-HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "inspection": Inspection, "recipes": Recipes}
-"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME], [inspection.NAME] and [recipes.NAME]."""
+
+HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "inspection": Inspection, "links": Links, "recipes": Recipes}
+"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME], [inspection.NAME], [links.NAME] and [recipes.NAME]."""

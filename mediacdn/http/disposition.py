@@ -9,6 +9,8 @@ from unicodedata import normalize
 from urllib.parse import quote, unquote_to_bytes
 
 from mediacdn.errors import InvalidParameter
+from mediacdn.formats.families import extension
+from mediacdn.model import Card
 
 SANDBOX_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 """Sent with active types: even opened directly they run nothing, load nothing and have no origin."""
@@ -72,6 +74,11 @@ def content_disposition(disposition: str, filename: str | None) -> str:
     if fallback == name:
         return f'{kind}; filename="{name}"'
     return f"{kind}; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"
+
+
+def saved_as(card: Card) -> str:
+    """The name that a media is saved under. Without one of its own it would be the bare id; opened in the page the name matters to nobody."""
+    return card.filename or f"{card.id}.{extension(card.media_type)}"
 
 
 def clean_filename(text: str) -> str | None:

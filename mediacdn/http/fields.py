@@ -20,3 +20,11 @@ def field_pairs(lines: Iterable[bytes]) -> Fields:
         name, _, value = line.partition(b": ")
         found.append((name, value))
     return found
+
+
+def joined(pairs: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """The fields with each name once, repeated ones as a list (RFC 9110 section 5.3): for who reads only the first of a name."""
+    found: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        found[name] = found[name] + b", " + value if name in found else value
+    return list(found.items())

@@ -31,3 +31,8 @@ def most_specific(patterns: Mapping[str, T], media_type: str) -> T | None:
             if pattern.lower() == candidate:
                 return value
     return None
+
+
+def content_type_of(media_type: str) -> str:
+    """The Content-Type of a media of this type. Plain text is called so only when it is valid UTF-8; without the charset browsers would guess another."""
+    return "text/plain; charset=utf-8" if media_type == "text/plain" else media_type

@@ -48,6 +48,14 @@ def client_address(peer: str | None, forwarded_for: str | None, trusted: Sequenc
     return None if client is None else str(client)
 
 
+def peer_trusted(peer: str | None, trusted: Sequence[Trusted]) -> bool:
+    """Say whether the connection's other end (None for a unix socket) is a trusted proxy itself."""
+    if peer is None:
+        return "unix" in trusted
+    address = _address(peer)
+    return address is not None and _is_trusted(address, trusted)
+
+
 def address_matches(ip: str, allowed: str) -> bool:
     """Say whether `ip` is `allowed` or within it (an address or a CIDR prefix, whose host bits are not looked at); False when either is malformed."""
     address = _address(ip)

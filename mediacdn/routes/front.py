@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
+from mediacdn.accel import ASKED_BY, WAY
 from mediacdn.config import Cors, Server
 from mediacdn.errors import HostNotAllowed, MediaError
 from mediacdn.http.cors import cors_fields, preflight_fields
-from mediacdn.http.fields import Fields, field_lines, field_pairs
-from mediacdn.http.peers import client_address, host_allowed, parse_networks
+from mediacdn.http.fields import Fields, field_lines, field_pairs, joined
+from mediacdn.http.peers import client_address, host_allowed, parse_networks, peer_trusted
 from mediacdn.logs import access_log
 from mediacdn.routes.bodies import ClientGone
 from mediacdn.routes.problem import render
@@ -28,7 +29,7 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 # A media's bytes, as against its record and the acts on it: open to any origin.
 # The router takes runs of slashes for one and ignores a last one, so that is what an act's path may look like too.
 _MEDIA_READ = re.compile(
-    r"(?:/s/[^/]+)?/v1/media/[0-9A-Z]{26}(?:/+(?!/|(?:record|variants|download|explain|sign|quarantine|revoke|source|ancestors|descendants|derivatives)(?:/|$)|tasks).*)?"
+    r"(?:/s/[^/]+)?/v1/media/[0-9A-Z]{26}(?:/+(?!/|(?:record|variants|download|explain|sign|cookies|quarantine|revoke|source|ancestors|descendants|derivatives)(?:/|$)|tasks).*)?"
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
@@ -83,6 +84,8 @@ class Met(Struct, frozen=True):
     cors: bytes
     """Field lines."""
     host_allowed: bool
+    hands_over: bool = False
+    """Whether it came by a trusted proxy that sends files of ours itself, and asked to be told which."""
 
     @property
     def extra(self) -> Fields:
@@ -103,6 +106,7 @@ class Front:
         self._methods = methods
         self._base = server.base_path
         self._hosts = server.allowed_hosts
+        self._accel = bool(server.accel)
         self._trusted = parse_networks(server.trusted_proxies)
         self._cors = cors
         self._anyone = self._told(None, media_read=True) if "*" in cors.media_origins else None
@@ -121,7 +125,8 @@ class Front:
         request_id = given if given and client != peer and _REQUEST_ID.fullmatch(given) else ""
         read = media_read and method in ("GET", "HEAD")
         told = self._anyone if read and self._anyone is not None else self._told(fields.get("origin"), media_read=read)
-        return Met(peer, request_id, told, not self._hosts or host_allowed(fields.get("host", ""), self._hosts))
+        hands_over = self._accel and fields.get(ASKED_BY) == WAY and peer_trusted(client, self._trusted)
+        return Met(peer, request_id, told, not self._hosts or host_allowed(fields.get("host", ""), self._hosts), hands_over)
 
     def met(self, greeted: Met) -> Met:
         """One request of those that were greeted so: with an id of its own."""
@@ -142,7 +147,7 @@ class Front:
             fields.append((b"cache-control", b"no-store"))
         if b"x-content-type-options" not in names:
             fields.append((b"x-content-type-options", b"nosniff"))
-        return fields
+        return joined(fields) if b"x-accel-redirect" in names else fields
 
     def tell(
         self,
@@ -177,7 +182,7 @@ class Front:
         media_read = _MEDIA_READ.fullmatch(scope["path"].removeprefix(self._base)) is not None
         met = self.meet(scope["client"][0] if scope.get("client") else None, asked_method or method, fields, media_read=media_read)
         read = media_read and (asked_method or method) in ("GET", "HEAD")
-        scope["peer"], scope["request_id"] = met.peer, met.request_id
+        scope["peer"], scope["request_id"], scope["hands_over"] = met.peer, met.request_id, met.hands_over
         status = sent = 0
 
         async def sending(message: Any) -> None:
@@ -220,7 +225,9 @@ class Front:
             self.tell(met.request_id, met.peer, method, target, route, status, sent, scope.get("subject"), began)
 
 
-_LOOKED_AT = {name.encode(): name for name in ("host", "origin", "x-forwarded-for", "x-request-id", "access-control-request-method")}
+_LOOKED_AT = {
+    name.encode(): name for name in ("host", "origin", "x-forwarded-for", "x-request-id", "access-control-request-method", ASKED_BY)
+}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

@@ -1,10 +1,10 @@
-"""Signed links: made for callers who may read, one or many, and the redirect to a fresh one."""
+"""Signed links: made for callers who may read, one or many; the redirect to a fresh one, ours or elsewhere, and a CDN's cookies."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
-from litestar.datastructures import ResponseHeader
+from litestar.datastructures import Cookie, ResponseHeader
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
@@ -12,10 +12,11 @@ from mediacdn import signing
 from mediacdn.access import Access, Caller
 from mediacdn.config import Signing
 from mediacdn.derivation.variants import Variants
-from mediacdn.errors import Forbidden, InvalidArgument, InvalidParameter, MediaError, NotFound, TooLarge
+from mediacdn.errors import Forbidden, InvalidArgument, InvalidParameter, MediaError, NotFound, TooLarge, Unavailable
 from mediacdn.http.peers import address_matches
 from mediacdn.interfaces import Clock
 from mediacdn.keyring import RingFile
+from mediacdn.links import Elsewhere
 from mediacdn.model import Media, Scope
 from mediacdn.routes.contract import NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, problems
 from mediacdn.routes.media import Id
@@ -68,6 +69,10 @@ class SignedBatch(Struct, frozen=True):
 class Signer:
     """Makes links within the configured limits and the caller's own rights."""
 
+    def url(self, path: str) -> str:
+        """What `path` gave, as callers see it."""
+        return self._addresses.url(path)
+
     def __init__(self, *, ring: RingFile, config: Signing, variants: Variants, addresses: Addresses, clock: Clock) -> None:
         self._ring = ring
         self._variants = variants
@@ -77,6 +82,11 @@ class Signer:
 
     def sign(self, media: Media, caller: Caller, wish: Wish) -> Signed:
         """Raises: InvalidParameter, InvalidArgument, NotFound for an unknown preset, Forbidden."""
+        path, expires_at = self.path(media, caller, wish)
+        return Signed(self._addresses.url(path), expires_at)
+
+    def path(self, media: Media, caller: Caller, wish: Wish) -> tuple[str, datetime]:
+        """The same without what stands before it in a URL: host and base path."""
         wanted = None if wish.variant is None else self._variants.resolve(wish.variant)
         if wish.disposition not in (None, "attachment", "inline"):
             raise InvalidParameter('\'disposition\' is "attachment" or "inline"')
@@ -105,10 +115,22 @@ class Signer:
             url = f"/s/{token}{path}"
         else:
             url = signing.sign_query(ring, path, exp=exp, iat=iat, sub=wish.sub, ip=wish.ip, disposition=disposition)
-        return Signed(self._addresses.url(url), datetime.fromtimestamp(exp, UTC))
+        return url, datetime.fromtimestamp(exp, UTC)
 
 
-def link_routes(records: Records, signer: Signer, access: Access) -> list[Any]:
+async def direct(signer: Signer, elsewhere: Elsewhere, media: Media, caller: Caller) -> str | None:
+    """The link elsewhere that a record of this media carries for this caller, None where it carries none."""
+    if not elsewhere.in_records:
+        return None
+    try:
+        path, until = signer.path(media, caller, Wish())
+    except Forbidden:  # the caller's token ends now
+        return None
+    away = await elsewhere.link(media.card, f"/v1/media/{media.id}" if media.public else path, until, attachment=False)
+    return None if away is None else away[0]
+
+
+def link_routes(records: Records, signer: Signer, elsewhere: Elsewhere, access: Access) -> list[Any]:
     """The handlers of this file."""
 
     @post(
@@ -153,12 +175,38 @@ def link_routes(records: Records, signer: Signer, access: Access) -> list[Any]:
         tags=["links"],
     )
     async def download(request: Asked, media_id: Id) -> Response[bytes]:
-        """Redirect to a fresh signed link that downloads the original."""
+        """Redirect to a fresh link that downloads the original: ours, the storage's or the CDN's, as the configuration says."""
         caller = await records.caller(request)
         media = await records.readable(caller, media_id)
         if not media.digest:
             raise NotFound("The media has no bytes yet")
-        made = signer.sign(media, caller, Wish(disposition="attachment"))
-        return Response(b"", status_code=302, media_type="text/plain", headers={"Location": made.url, "Cache-Control": "no-store"})
+        path, until = signer.path(media, caller, Wish(disposition="attachment"))
+        away = await elsewhere.link(media.card, path, until, attachment=True)
+        url = signer.url(path) if away is None else away[0]
+        return Response(b"", status_code=302, media_type="text/plain", headers={"Location": url, "Cache-Control": "no-store"})
 
-    return [sign, sign_batch, download]
+    @post(
+        "/v1/media/{media_id:str}/cookies",
+        guards=[records.known],
+        status_code=200,
+        responses=problems(*READS_RECORD, Forbidden, Unavailable),
+        security=WITH_TOKEN,
+        tags=["links"],
+    )
+    async def cookies(request: Asked, media_id: Id) -> Response[Signed]:
+        """Cookies of the CDN for all that lies beneath a media, such as a stream's segments; `url` is where it begins there. 404 where there are none."""
+        caller = await records.caller(request)
+        media = await records.readable(caller, media_id)
+        path, until = signer.path(media, caller, Wish(prefix=True))
+        found = await elsewhere.cookies(media.card, path, until)
+        if found is None:
+            raise NotFound("There are no cookies for this media")
+        given, ends = found
+        seconds = int((ends - datetime.now(UTC)).total_seconds())
+        made = [
+            Cookie(key=name, value=value, path=given.path, domain=given.domain, max_age=seconds, secure=True, httponly=True, samesite="lax")
+            for name, value in given.values.items()
+        ]
+        return Response(Signed(given.url, ends), headers={"Cache-Control": "no-store"}, cookies=made)
+
+    return [sign, sign_batch, download, *([cookies] if elsewhere.has_cookies else [])]

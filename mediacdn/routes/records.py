@@ -1,5 +1,6 @@
 """Records: what is known of media, listed, read, changed and deleted."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from mediacdn.routes.views import Addresses, Page, Record, record_etag
 from mediacdn.ulids import is_ulid
 
 Asked = Request[Any, Any, Any]
+Direct = Callable[[Media, Caller], Awaitable[str | None]]
 _FILTERS = {"cursor", "limit", "owner", "tag", "type", "status", "created_after"}
 
 
@@ -95,9 +97,17 @@ class Records:
 
 
 def record_routes(
-    records: Records, *, access: Access, ingest: Ingest, lifecycle: Lifecycle, limits: Limits, addresses: Addresses, clock: Clock
+    records: Records,
+    *,
+    access: Access,
+    ingest: Ingest,
+    lifecycle: Lifecycle,
+    limits: Limits,
+    addresses: Addresses,
+    direct: Direct,
+    clock: Clock,
 ) -> list[Any]:
-    """The handlers of this file."""
+    """The handlers of this file. `direct` gives a record that is read its link elsewhere, None where it has none."""
 
     def shown(media: Media, caller: Caller) -> Response[Record]:
         record = addresses.record(media, storage=access.sees_storage(caller))
@@ -149,9 +159,11 @@ def record_routes(
         outcome = evaluate("GET", header_map(request.scope), record_etag(media), media.updated_at, clock.now())
         if outcome is Outcome.FAILED:
             raise PreconditionFailed()
-        if outcome is Outcome.NOT_MODIFIED:
-            return Response(None, status_code=304, media_type="text/plain", headers={"ETag": record_etag(media)})
         record = addresses.record(media, storage=access.sees_storage(caller))
+        if (away := await direct(media, caller)) is not None:  # which dies before what it stands in: no 304 may keep it
+            record = replace(record, urls=replace(record.urls, original=away))
+        elif outcome is Outcome.NOT_MODIFIED:
+            return Response(None, status_code=304, media_type="text/plain", headers={"ETag": record_etag(media)})
         return Response(record, headers={"ETag": record_etag(media), "Cache-Control": "private, no-cache"})
 
     @patch(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager
 from typing import Any
 
+from mediacdn.accel import Accel
 from mediacdn.delivery import Answer, Delivery, Fill
 from mediacdn.edge.files import OpenFile, OpenFiles
 from mediacdn.edge.reading import Reading
@@ -13,6 +14,7 @@ from mediacdn.edge.tiers import Edge
 from mediacdn.errors import NotFound, ObjectCorrupt
 from mediacdn.interfaces import LocalPaths, Storage
 from mediacdn.model import ByteRange
+from mediacdn.routes.callers import header_map
 from mediacdn.storage.digests import Digests
 
 WINDOW = 4 * 1024 * 1024
@@ -34,7 +36,10 @@ def recorded() -> Iterator[None]:
 class Senders:
     """Makes the ASGI application that sends one Answer; bound to the edge, the storages and the open files."""
 
-    def __init__(self, delivery: Delivery, edge: Edge, storages: Mapping[str, Storage], digests: Digests, files: OpenFiles) -> None:
+    def __init__(
+        self, delivery: Delivery, edge: Edge, storages: Mapping[str, Storage], digests: Digests, files: OpenFiles, accel: Accel
+    ) -> None:
+        self._accel = accel
         self._delivery = delivery
         self._edge = edge
         self._storages = storages
@@ -59,6 +64,8 @@ class Senders:
         if file is None:
             with recorded():
                 file = await self._files.get(origin.storage, paths, origin.key, origin.size)
+        if scope.get("hands_over") and (handed := self._accel.hand_over(decided, header_map(scope))) is not None:
+            return Sender(handed)
         return Sender(decided, file=file, damaged=self._files.drop)
 
     def warm(self, answer: Answer) -> None:

@@ -27,7 +27,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from mediacdn.errors import InvalidParameter, NotFound
-from mediacdn.interfaces import LocalPaths, Room, Storage
+from mediacdn.interfaces import LocalPaths, RelativePaths, Room, Storage
 from mediacdn.model import ByteRange, ObjectInfo
 
 Reopen = Callable[[], AbstractAsyncContextManager[Storage]]
@@ -470,6 +470,21 @@ class StorageConformance:
             os.close(fd)
         with pytest.raises(NotFound):
             await to_thread.run_sync(storage.open_file, "conformance/mapped")
+
+    async def test_relative_paths_stay_beneath_the_folder_and_apart(self, storage: Storage) -> None:
+        if not isinstance(storage, RelativePaths):
+            assert not hasattr(storage, "relative_path")
+            return
+        keys = [f"originals/{name}.{end}" for name in ("a", "b", "a.b", "x" * 480) for end in ("png", "jpg")]
+        paths = [storage.relative_path(key) for key in keys]
+        assert len(set(paths)) == len(keys)
+        for each in paths:
+            assert not each.startswith("/")
+            assert not {"", ".", ".."} & set(each.split("/"))
+        assert paths == [storage.relative_path(key) for key in keys]
+        for hostile in HOSTILE_KEYS.values():
+            with pytest.raises(InvalidParameter):
+                storage.relative_path(hostile)
 
     async def test_room_tells_the_truth(self, storage: Storage) -> None:
         if not isinstance(storage, Room):

@@ -1,4 +1,4 @@
-"""The driver's face to the core: the five verbs, LocalPaths and Room, with every blocking call in a thread of its own pools."""
+"""The driver's face to the core: the five verbs, LocalPaths, RelativePaths and Room, with every blocking call in a thread of its own pools."""
 
 import asyncio
 import os
@@ -87,6 +87,10 @@ class LocalStorage:
 
     def open_file(self, key: str) -> int:
         return translated(self._tree.open_file, place_of(key))
+
+    def relative_path(self, key: str) -> str:
+        place = place_of(key)
+        return "/".join((*place.folders, place.name))
 
     async def free(self) -> int:
         available, _ = await self._reads.run(self._tree.available)

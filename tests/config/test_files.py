@@ -21,13 +21,18 @@ def test_every_line_of_the_annotated_file_loads_when_it_is_set(tmp_path: Path) -
     lines = (FOLDER / "mediacdn.toml").read_text().splitlines()
     file = tmp_path / "all.toml"
     file.write_text("\n".join(line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line for line in lines))
+    environ = {"CDN_TOKEN": "t", "CLOUDFRONT_KEY": "a key"}
+    with pytest.raises(ConfigError, match=r"^links.cloudfront in .* configures a driver that links.via does not name$"):
+        load(file, environ)
+    file.write_text(file.read_text().replace('via = "ours"', 'via = "cloudfront"', 1))
     with pytest.raises(ConfigError, match=r"^signing.current .* names 'k1', which is none of signing.keys$"):
-        load(file, {})
+        load(file, environ)
     file.write_text(file.read_text().replace("\nkeys = {}\n# The key that signs", '\nkeys = {k1 = {env = "K1"}}\n# The key that signs', 1))
-    config = load(file, {"K1": "A" * 43}).config
+    config = load(file, {"K1": "A" * 43, **environ}).config
     assert config.server.public_url == "https://cdn.example.org"
     assert config.routing[0].type == "video/*"
-    plugins = Plugins.load(config.plugins)
+    plugins = Plugins.load((*config.plugins, "cloudfront"))
+    decode_driver(plugins.driver("links", "cloudfront").config, config.links.drivers["cloudfront"], "links.cloudfront")
     decode_driver(plugins.driver("storage", "local").config, config.storage["default"], "storage.default")
     decode_driver(plugins.driver("authenticator", "jwt").config, config.auth.drivers["jwt"], "auth.jwt")
 

@@ -498,3 +498,13 @@ async def test_uploads_that_wait_for_the_disk_leave_reads_their_threads(storage:
     finally:
         go_on.set()
     assert len([info async for info in storage.list("b")]) == 64
+
+
+async def test_relative_paths_are_those_of_the_files(storage: LocalStorage, root: Path) -> None:
+    for key in ("originals/a.png", f"derived/{'x' * 300}.webp"):
+        await storage.put(key, _bytes(key.encode()))
+        assert (root / storage.relative_path(key)).read_bytes() == key.encode()
+
+
+async def _bytes(content: bytes) -> AsyncIterator[bytes]:
+    yield content
