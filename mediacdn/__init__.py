@@ -71,6 +71,7 @@ from mediacdn.model import (
     Step,
     Verdict,
 )
+from mediacdn.storage.retry import again
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
@@ -158,6 +159,7 @@ __all__ = [
     "Undecodable",
     "Unprocessable",
     "Verdict",
+    "again",
     "development_key",
     "fetch",
     "hookimpl",
