@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from mediacdn import ByteRange, InvalidParameter, Kit, ObjectInfo, Part, PartsBegun, TooLarge, again
+from mediacdn import ByteRange, Conflict, InvalidParameter, Kit, NotFound, ObjectInfo, Part, PartsBegun, TooLarge, again
 from mediacdn_s3.body import Body
 from mediacdn_s3.calls import Calls, Sent
 from mediacdn_s3.config import LEAST_PART, MIB, S3Config
@@ -81,8 +81,16 @@ class S3Storage:
         return await self._calls.list_parts(key, upload)
 
     async def complete_parts(self, key: str, upload: str, parts: Sequence[Part]) -> ObjectInfo:
-        size = sum(part.size for part in parts) if all(part.size for part in parts) else None
-        return await completed(self._calls, key, upload, [Sent(part.number, part.tag) for part in parts], size, ours=False)
+        try:
+            there = {part.number: part for part in await again(lambda: self._calls.list_parts(key, upload))}
+        except NotFound:
+            there = {part.number: part for part in parts}  # perhaps it was completed before, and the answer was lost
+        missing = [part.number for part in parts if part.number not in there or there[part.number].tag != part.tag]
+        if missing:  # asked first, because some services throw an upload away when its completion fails
+            raise Conflict(f"The storage does not have these parts: {', '.join(map(str, missing))}")
+        sizes = [there[part.number].size for part in parts]
+        sent = [Sent(part.number, part.tag) for part in parts]
+        return await completed(self._calls, key, upload, sent, sum(sizes) if all(sizes) else None, ours=False)
 
     async def abort_parts(self, key: str, upload: str) -> None:
         await self._calls.abort(key, upload)
