@@ -106,6 +106,7 @@ class Reading(AsyncIterator[bytes]):
     async def leave(self) -> None:
         if self._open is not None:
             self._open.close()
+        self._ready.clear()
         self._drop()
         tasks = [task for task, _ in self._parts]
         for task in tasks:

@@ -54,12 +54,13 @@ class Writing:
     def _length(self, size: int | None) -> int:
         """How long the parts are; `size` may be wrong, which costs memory or, over 10,000 parts, the put."""
         least = -(-(size or 0) // MOST_PARTS)
-        return min(LARGEST_PART, max(self._part_size, -(-least // MIB) * MIB))
+        return self._part_size if least <= self._part_size else min(LARGEST_PART, -(-least // MIB) * MIB)
 
     async def _whole(self, key: str, body: Body) -> ObjectInfo:
         async with self._room:
-            putting = again(lambda: self._calls.put(key, body), tries=self._tries)
-            etag = await _settled(putting, lambda: body.spent, lambda: self._calls.delete(key))
+            etag: str = await again(
+                lambda: _settled(self._calls.put(key, body), lambda: body.spent, lambda: self._calls.delete(key)), tries=self._tries
+            )
         return ObjectInfo(key, len(body), self._clock.now().astimezone(UTC).replace(microsecond=0), etag)
 
     async def _completed(self, parts: "_Parts") -> ObjectInfo:

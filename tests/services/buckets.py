@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
+from msgspec.structs import force_setattr
 
 from mediacdn.hookspecs import Kit
 from mediacdn.testing import kit
@@ -26,8 +27,11 @@ class Bucket:
         self._signer = signer
         self._table = table
 
-    def config(self, **how: Any) -> S3Config:
-        return S3Config(**{"bucket": BUCKET, "prefix": f"t{next(_numbers)}", "part_size": 5 * MIB, **self._table, **how})
+    def config(self, *, part_size: int = 5 * MIB, **how: Any) -> S3Config:
+        """Parts may be shorter than S3 allows: rclone takes them."""
+        config = S3Config(**{"bucket": BUCKET, "prefix": f"t{next(_numbers)}", "part_size": 5 * MIB, **self._table, **how})
+        force_setattr(config, "part_size", part_size)
+        return config
 
     def storage(self, *, page: int = 1000, kit: Kit | None = None, **how: Any) -> S3Storage:
         return S3Storage(self.client, self._signer, self.config(**how), kit or _kit, page=page)
