@@ -5,9 +5,9 @@ A driver that still has the bytes in its hands repeats such a call itself, by th
 """
 
 import random
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from time import monotonic
 from typing import Any, TypeVar
 
 import anyio
@@ -19,7 +19,7 @@ from mediacdn.storage.powers import pass_on
 
 T = TypeVar("T")
 PATIENCE = 2.0
-"""Seconds after which a try that failed has been waited for long enough: it is not repeated, whoever waits had better hear of it."""
+"""Seconds after which a try that failed was waited for long enough: whoever waits had better hear of it."""
 
 
 async def again(
@@ -28,19 +28,21 @@ async def again(
     tries: int = 3,
     first: float = 0.1,
     longest: float = 2.0,
+    patience: float = PATIENCE,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     share: Callable[[], float] = random.random,
 ) -> T:
     """Call, and call again when that fails as StorageUnavailable; `tries` count the first one too.
 
     Before try n + 1 it waits a random part of min(`longest`, `first` * 2^(n - 1)) seconds: full jitter keeps many callers from coming back together.
+    A try that took longer than `patience` seconds to fail is the last.
     """
     for attempt in range(1, tries):
-        began = time.monotonic()
+        began = monotonic()
         try:
             return await call()
         except StorageUnavailable:
-            if time.monotonic() - began > PATIENCE:
+            if monotonic() - began > patience:
                 raise
             await sleep(min(longest, first * 2 ** (attempt - 1)) * share())
     return await call()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 from mediacdn import ByteRange, Conflict, InvalidParameter, Kit, NotFound, ObjectInfo, Part, PartsBegun, TooLarge, again
@@ -74,7 +75,7 @@ class S3Storage:
                 break
         if len(body) != size:
             raise InvalidParameter("The part has another size than was said")
-        sent = await again(lambda: self._calls.part(key, upload, number, body, summed=False), tries=TRIES)
+        sent = await again(lambda: self._calls.part(key, upload, number, body, summed=False), tries=TRIES, patience=inf)
         return sent.etag
 
     async def list_parts(self, key: str, upload: str) -> Sequence[Part]:

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from datetime import UTC
+from math import inf
 from typing import Any
 
 from anyio import CancelScope, move_on_after
@@ -118,8 +119,8 @@ class _Parts:
                 await again(lambda: self._calls.abort(self.key, self.upload))
 
     async def _part(self, number: int, body: Body) -> Sent:
-        async with self._room:
-            return await again(lambda: self._calls.part(self.key, self.upload, number, body, summed=True), tries=TRIES)
+        async with self._room:  # however long it took to fail, it is sent again: on a slow line that is long
+            return await again(lambda: self._calls.part(self.key, self.upload, number, body, summed=True), tries=TRIES, patience=inf)
 
     def _collect(self, done: set[asyncio.Task[Sent]]) -> None:
         self._sending -= done
