@@ -126,11 +126,15 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     defining |= {f"recipes.define.steps.{field}" for field in Step.__struct_fields__}
     core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching | defining
     drivers: set[str] = set()
-    loaded = Plugins.load(Config().plugins)
-    for seam, name, table in (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt")):
+    loaded = Plugins.load((*Config().plugins, "s3"))
+    for seam, name, table in (
+        ("storage", "local", "storage.default"),
+        ("storage", "s3", "storage.cold"),
+        ("authenticator", "jwt", "auth.jwt"),
+    ):
         drivers |= {table} | {f"{table}.{dotted(key)}" for key in keys(loaded.driver(seam, name).config)}
     sections = {key.split(".")[0] for key in core if "." in key}
-    assert mentioned - {"storage.default.driver"} - sections == core | drivers - sections
+    assert mentioned - {"storage.default.driver", "storage.cold.driver"} - sections == core | drivers - sections
 
 
 @pytest.mark.parametrize("variable", RESERVED)

@@ -27,8 +27,9 @@ def test_every_line_of_the_annotated_file_loads_when_it_is_set(tmp_path: Path) -
     config = load(file, {"K1": "A" * 43}).config
     assert config.server.public_url == "https://cdn.example.org"
     assert config.routing[0].type == "video/*"
-    plugins = Plugins.load(config.plugins)
-    decode_driver(plugins.driver("storage", "local").config, config.storage["default"], "storage.default")
+    plugins = Plugins.load((*config.plugins, "s3"))
+    for name, driver in (("default", "local"), ("cold", "s3")):
+        decode_driver(plugins.driver("storage", driver).config, config.storage[name], f"storage.{name}")
     decode_driver(plugins.driver("authenticator", "jwt").config, config.auth.drivers["jwt"], "auth.jwt")
 
 
