@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import cores
 from benchmarks.big import Memory
 from benchmarks.machine import progress
 from benchmarks.results import table
@@ -71,6 +72,7 @@ parts_in_flight = {IN_FLIGHT}
 """ + "".join(f"{name} = {json.dumps(value)}\n" for name, value in service.table.items())
     asyncio.run(_made(service.table))
     bare, ours, growth = [], [], []
+    costs: dict[str, list[float]] = {"bare": [], "ours": []}
     server = Mediacdn(folder / "data", toml=toml, plugins=("s3",))
     try:
         for number in range(rounds):
@@ -79,10 +81,13 @@ parts_in_flight = {IN_FLIGHT}
             for which in ("bare", "ours") if number % 2 else ("ours", "bare"):
                 os.sync()
                 if which == "bare":
-                    bare.append(_bare(source, service.table))
+                    took, spent = _bare(source, service.table)
+                    bare.append(took)
+                    costs["bare"].append(spent / size * 1e9)
                 else:
-                    memory = Memory(server.pid)
+                    memory, before = Memory(server.pid), cores.spent([server.pid])
                     ours.append(_upload(server, source))
+                    costs["ours"].append((cores.spent([server.pid]) - before) / size * 1e9)
                     growth.append(memory.done()["growth"])
             progress(
                 f"round {number + 1} of {rounds}: bare {bare[-1]:.2f} s, ours {ours[-1]:.2f} s, ratio {bare[-1] / ours[-1]:.2f}, grown by {growth[-1] / 1e6:.0f} MB"
@@ -97,6 +102,7 @@ parts_in_flight = {IN_FLIGHT}
         "ratio": statistics.median(ratios),
         "growth": max(growth),
         "growth_allowed": GROWTH,
+        "cost": {name: round(statistics.median(each), 2) for name, each in costs.items()},
     }
 
 
@@ -105,13 +111,14 @@ async def _made(where: dict[str, Any]) -> None:
         return
 
 
-def _bare(source: Path, where: dict[str, Any]) -> float:
-    """Seconds of the SDK's upload, in a process of its own that is warm when they begin."""
+def _bare(source: Path, where: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of the SDK's upload, and of processor time, in a process of its own that is warm when they begin."""
     command = [sys.executable, "-m", "benchmarks.s3", "--bare", str(source), "--where", json.dumps(where)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    took, cost = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(took), float(cost)
 
 
-async def _upload_bare(source: Path, where: dict[str, Any]) -> float:
+async def _upload_bare(source: Path, where: dict[str, Any]) -> tuple[float, float]:
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
@@ -119,7 +126,7 @@ async def _upload_bare(source: Path, where: dict[str, Any]) -> float:
     keys = {"aws_access_key_id": where["access_key"], "aws_secret_access_key": where["secret_key"], "region_name": where["region"]}
     async with get_session().create_client("s3", endpoint_url=where["endpoint"], config=config, **keys) as client:
         await client.head_bucket(Bucket=BUCKET)
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         target = {"Bucket": BUCKET, "Key": "bare"}
         upload = (await client.create_multipart_upload(**target))["UploadId"]
         limit = asyncio.Semaphore(IN_FLIGHT)
@@ -141,7 +148,7 @@ async def _upload_bare(source: Path, where: dict[str, Any]) -> float:
                 parts.append(asyncio.create_task(part(len(parts) + 1, body)))
         done = [await each for each in parts]
         await client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": done})
-        took = time.perf_counter() - began
+        took = time.perf_counter() - began, time.process_time() - spent
         await client.delete_object(**target)
         return took
 
@@ -205,6 +212,7 @@ def section(outcome: dict[str, Any]) -> str:
 
     rows = [
         ("upload", rate(outcome["ours"]), rate(outcome["bare"]), f"**{outcome['ratio']:.2f}**", f"at least {LEAST}"),
+        ("processor time a GB", f"{outcome['cost']['ours']} s", f"{outcome['cost']['bare']} s", "", ""),
         ("its memory", f"{outcome['growth'] / 1e6:.0f} MB more", "", "", f"at most {outcome['growth_allowed'] / 1e6:.0f} MB"),
         (
             "first byte of a large read",
@@ -234,7 +242,7 @@ def main() -> None:
     parser.add_argument("--where", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare is not None:
-        print(asyncio.run(_upload_bare(options.bare, options.where)))
+        print(*asyncio.run(_upload_bare(options.bare, options.where)))
         return
     print(json.dumps(measure(full=options.full, size=options.size, server=options.server), indent=2))
 

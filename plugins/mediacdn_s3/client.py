@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
@@ -19,12 +20,13 @@ _REGION = "us-east-1"
 async def open_clients(config: S3Config) -> AsyncIterator[tuple[Any, Any]]:
     """Give the client and the signer. Raises: ConfigError."""
     session = AioSession(profile=config.profile)
+    client_config = settled(config, config.addressing)
     named = {
         "aws_access_key_id": config.access_key,
         "aws_secret_access_key": config.secret_key,
         "aws_session_token": config.session_token,
         "verify": config.verify,
-        "config": settled(config),
+        "config": client_config,
     }
     async with AsyncExitStack() as stack:
         try:
@@ -33,8 +35,12 @@ async def open_clients(config: S3Config) -> AsyncIterator[tuple[Any, Any]]:
             named["region_name"] = config.region or session.get_config_variable("region") or _REGION
             client = await stack.enter_async_context(session.create_client("s3", endpoint_url=config.endpoint, **named))
             signer = client
-            if config.public_endpoint is not None:
-                signer = await stack.enter_async_context(session.create_client("s3", endpoint_url=config.public_endpoint, **named))
+            if _signs_for_the_world(config, client):
+                named["config"] = settled(config, "virtual")
+            if config.public_endpoint is not None or named["config"] is not client_config:
+                signer = await stack.enter_async_context(
+                    session.create_client("s3", endpoint_url=config.public_endpoint or config.endpoint, **named)
+                )
         except (BotoCoreError, ValueError) as error:
             raise ConfigError(f"S3: {error}") from error
         # It would wait for 100 (Continue) before each body, and for ever where nobody says it. A refused body costs one part at most.
@@ -42,7 +48,13 @@ async def open_clients(config: S3Config) -> AsyncIterator[tuple[Any, Any]]:
         yield client, signer
 
 
-def settled(config: S3Config) -> AioConfig:
+def _signs_for_the_world(config: S3Config, client: Any) -> bool:
+    """Whether the SDK would sign URLs for Amazon's global address, which redirects to the region's, where the signature does not hold."""
+    amazon = (urlsplit(client.meta.endpoint_url).hostname or "").endswith(".amazonaws.com")
+    return config.addressing == "auto" and config.public_endpoint is None and amazon and "." not in config.bucket
+
+
+def settled(config: S3Config, addressing: str) -> AioConfig:
     """How the SDK is to behave: it does not try again (the core does), hashes nothing on the event loop, and asks no environment for a proxy."""
     return AioConfig(
         signature_version="s3v4",
@@ -53,5 +65,5 @@ def settled(config: S3Config) -> AioConfig:
         proxies={} if config.proxy is None else {"http": config.proxy, "https": config.proxy},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": config.addressing, "payload_signing_enabled": False},
+        s3={"addressing_style": addressing, "payload_signing_enabled": False},
     )

@@ -457,8 +457,9 @@ async def test_a_part_is_sent_again_and_its_size_is_checked(storage: S3Storage, 
     assert await read(storage) == b"hello"
 
 
-async def test_damage_on_the_way_is_noticed_by_the_service(storage: S3Storage, storm: Storm) -> None:
-    """Content-MD5 goes with each body: other bytes than were sent are refused."""
+async def test_damage_on_the_way_is_noticed_by_the_service(relayed: tuple[Storm, Bucket], storm: Storm) -> None:
+    """Content-MD5 goes with each body where it is asked for: other bytes than were sent are refused."""
+    storage = relayed[1].storage(checksum="md5")
 
     async def damaged(storm: Storm, request: Any) -> Any:
         content = bytearray(await request.read())

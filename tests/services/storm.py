@@ -50,7 +50,10 @@ class Storm:
 
     async def relay(self, request: web.Request, *, cut: int | None = None, lost: bool = False) -> web.StreamResponse:
         """Pass the request on, and the answer back: only its first `cut` bytes, or nothing of it at all."""
-        url = aiohttp.client.URL(f"{self._target}{request.raw_path}", encoded=True)
+        path = (
+            request.raw_path if request.raw_path.startswith("/") else request.raw_path[len(self._target) :]
+        )  # a proxy hears whole addresses
+        url = aiohttp.client.URL(f"{self._target}{path}", encoded=True)
         data = request.content if request.can_read_body else None
         async with self._client.request(request.method, url, headers=request.headers, data=data, allow_redirects=False) as upstream:
             if lost:
