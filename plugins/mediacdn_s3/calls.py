@@ -18,6 +18,8 @@ from mediacdn_s3.names import Names
 COMPLETING = 600.0
 """Seconds that the service may take to put a large object together."""
 _PAGE = 1000
+_INLINE = 64 * 1024
+"""Bytes whose checksum takes less than the way to a thread."""
 
 
 class Sent(Struct, frozen=True):
@@ -78,6 +80,8 @@ class Calls:
                     yield ObjectInfo(key, each["Size"], whole_seconds(each["LastModified"]), unquoted(each.get("ETag")))
             if not page.get("IsTruncated"):
                 return
+            if not page.get("NextContinuationToken"):
+                raise StorageUnavailable("The storage lists only some of its objects")
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def begin(self, key: str, *, summed: bool) -> str:
@@ -143,16 +147,15 @@ class Calls:
             for each in page.get("Uploads", ()):
                 if (key := self.names.key(each["Key"])) is not None:
                     yield PartsBegun(key, each["UploadId"], whole_seconds(each["Initiated"]))
-            if not page.get("IsTruncated"):
+            if not page.get("IsTruncated") or not page.get("NextKeyMarker"):
                 return
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")}
 
     async def _sums(self, body: Body, how: str | None = None) -> dict[str, str]:
         if self._checksum == "none":
             return {}
-        if (how or self._checksum) == "md5":
-            return {"ContentMD5": await to_thread.run_sync(body.md5)}
-        return {"ChecksumCRC32": await to_thread.run_sync(body.crc32)}
+        name, made = ("ContentMD5", body.md5) if (how or self._checksum) == "md5" else ("ChecksumCRC32", body.crc32)
+        return {name: made() if len(body) <= _INLINE else await to_thread.run_sync(made)}
 
     async def _asked(self, operation: str, method: Any, patience: float | None = None, /, **how: Any) -> Any:
         """Ask without a body. Each silence has its own limit in the SDK; this one is for an answer that drips."""

@@ -70,6 +70,9 @@ class Reading(AsyncIterator[bytes]):
                 self._open = await self._stream(start, start + first)
                 # Of an object that is no longer than the first part, this was all.
                 self._rest = ByteRange(self._open.stop, self._open.total if stop is None else stop)
+                if self._rest.length and self._etag is None:  # further requests could not be held to this version
+                    self._open.close()
+                    self._open, self._rest = await self._stream(start, stop), ByteRange(0, 0)
         except OutOfRange:
             if span is None:
                 self._open = await self._stream(0, None)  # an empty object has no range

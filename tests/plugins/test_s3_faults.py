@@ -334,6 +334,12 @@ async def test_parts_of_a_read_are_of_one_version(stored: S3Storage, storm: Stor
             [chunk async for chunk in chunks]
 
 
+async def test_a_service_without_etags_is_read_at_once(stored: S3Storage, storm: Storm) -> None:
+    storm.on("GET", canned(206, bytes(PART), Content_Range=f"bytes 0-{PART - 1}/{len(CONTENT)}"))
+    assert await read(stored) == CONTENT
+    assert storm.count("GET") == 2
+
+
 async def test_a_service_without_if_match_is_held_to_the_etag(stored: S3Storage, storm: Storm) -> None:
     part = bytes(PART)
     storm.on("GET", canned(206, part, Content_Range=f"bytes {PART}-{2 * PART - 1}/{len(CONTENT)}", ETag='"another"'), after=1)
