@@ -26,6 +26,7 @@ PLAIN = (
     "startup",
     "catalog",
     "upload",
+    "s3",
     "big",
     "crash",
     "jobs",

@@ -74,6 +74,7 @@ from mediacdn.model import (
     Step,
     Verdict,
 )
+from mediacdn.storage.retry import again
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
@@ -164,6 +165,7 @@ __all__ = [
     "Undecodable",
     "Unprocessable",
     "Verdict",
+    "again",
     "development_key",
     "fetch",
     "hookimpl",

@@ -329,8 +329,10 @@ def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Aw
 
 def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
     async def check() -> None:
-        with suppress(NotFound):  # the honest answer of a storage that works
-            await storage.head("readiness/probe")
+        # The honest answer of a storage that works. Not by `head`: of a bucket that is not there, S3 says so only to who reads.
+        with suppress(NotFound):
+            async with storage.open("readiness/probe"):
+                pass
 
     return check
 

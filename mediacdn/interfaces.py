@@ -95,8 +95,8 @@ class MultipartUpload(Protocol):
         ...
 
     async def complete_parts(self, key: str, upload: str, parts: Sequence[Part]) -> ObjectInfo:
-        """Caller promises: `parts` in ascending order of number. Driver promises: atomic and durable, as of `put`.
-        Raises: NotFound for an unknown upload, Conflict when a part is missing or has another tag, StorageUnavailable."""
+        """Caller promises: `parts` in ascending order of number. Driver promises: atomic and durable, as of `put`; the same again answers the same, for an answer
+        may be lost. Raises: NotFound for an unknown upload, Conflict when a part is missing, too small or has another tag, StorageUnavailable."""
         ...
 
     async def abort_parts(self, key: str, upload: str) -> None:

@@ -4,15 +4,23 @@ Every change is committed first, then told to all who keep what it made untrue, 
 the old state.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.edge.files import OpenFiles
-from mediacdn.errors import MediaError
-from mediacdn.interfaces import Clock, Storage
+from mediacdn.errors import MediaError, StorageUnavailable
+from mediacdn.interfaces import Clock, MultipartUpload, Storage
 from mediacdn.model import Change, Event, Media
+
+Held = Callable[[str], Awaitable[Collection[str]]]
+"""Gives the ids of the uploads of parts in a storage, by its name, that somebody may still complete."""
+
+
+async def nobody(storage: str) -> Collection[str]:
+    """No upload of parts outlives the request that began it."""
+    return ()
 
 
 class Lifecycle:
@@ -99,6 +107,29 @@ class Lifecycle:
     async def sweep(self, older_than: timedelta, *, dry_run: bool = False) -> list[tuple[str, str]]:
         """Remove the bytes of uploads whose writer died and of objects marked for deletion; give their (storage, key). Raises: CatalogUnavailable."""
         return await self._reap(self._clock.now() - older_than, dry_run=dry_run)
+
+    async def reap_parts(self, older_than: timedelta, held: Held = nobody, *, dry_run: bool = False) -> list[tuple[str, str]]:
+        """Abort uploads of parts that are older and that nobody will complete; give their (storage, key). A storage that is away has its turn the next time.
+
+        Whoever puts an object in parts has an intent of it in the catalog, as every put has; of uploads that outlive requests `held` knows.
+        Raises: CatalogUnavailable.
+        """
+        before = self._clock.now() - older_than
+        reaped: list[tuple[str, str]] = []
+        for name, storage in self._storages.items():
+            if not isinstance(storage, MultipartUpload):
+                continue
+            try:
+                old = [each async for each in storage.list_uploads() if each.begun < before]
+                kept, writing = (await held(name), await self._catalog.objects.being_written(name)) if old else ((), set())
+                for each in old:
+                    if each.upload not in kept and each.key not in writing:
+                        if not dry_run:
+                            await storage.abort_parts(each.key, each.upload)
+                        reaped.append((name, each.key))
+            except StorageUnavailable:
+                continue
+        return reaped
 
     async def retire(self) -> int:
         """Delete media whose time has passed; they go on answering 410. Gives how many. Raises: CatalogUnavailable."""

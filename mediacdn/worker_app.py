@@ -23,6 +23,8 @@ from mediacdn.worker import Chore, work
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 GRACE = 10.0
 """Seconds that running jobs have when a worker ends; then they are given back."""
+PARTS_EVERY = 3600.0
+"""Seconds between two listings of uploads of parts: storages are paid for these by the request."""
 log = structlog.get_logger("mediacdn")
 
 
@@ -69,6 +71,11 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         if swept:
             log.info("swept", objects=len(swept))
 
+    async def reap_parts() -> None:
+        reaped = await lifecycle.reap_parts(timedelta(seconds=config.lifecycle.abandoned_parts_after))
+        if reaped:
+            log.info("abandoned uploads of parts aborted", uploads=len(reaped))
+
     async def retire() -> None:
         retired = await lifecycle.retire()
         if retired:
@@ -96,6 +103,7 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         "reclaim": Chore(config.jobs.lease / 3, reclaim),
         "jobs": Chore(600.0, prune_jobs),
         "sweep": Chore(every, sweep),
+        "parts": Chore(PARTS_EVERY, reap_parts),
         "retire": Chore(every, retire),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),

@@ -9,6 +9,8 @@ import pytest
 from mediacdn.catalog.migrate import migrate
 from mediacdn.config import Database
 from tests.services.postgres import PostgresServer
+from tests.services.rclone import RcloneServer, rclone
+from tests.services.swift import SwiftServer, swift
 
 collect_ignore = ["external_plugin"]  # a distribution of its own: test_external_plugin.py installs it and runs its tests
 
@@ -43,6 +45,20 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("template")
     asyncio.run(migrate(Database(), data))
     return data
+
+
+@pytest.fixture(scope="session")
+def swift_server() -> Iterator[SwiftServer]:
+    """An S3 server of this session's own, Swift's; who plays outages with it starts another."""
+    with swift() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_server() -> Iterator[RcloneServer]:
+    """The other S3 server, which keeps to the protocol less closely."""
+    with rclone() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -127,12 +127,16 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     purging = {f"purge.{field}" for field in Purge.__struct_fields__}
     core = {dotted(key) for key in keys(Config)} - {"storage", "routing", "purge"} | routing | caching | defining | purging
     drivers: set[str] = set()
-    loaded = Plugins.load((*Config().plugins, "cloudfront"))
-    tables = (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt"), ("links", "cloudfront", "links.cloudfront"))
-    for seam, name, table in tables:
+    loaded = Plugins.load((*Config().plugins, "cloudfront", "s3"))
+    for seam, name, table in (
+        ("storage", "local", "storage.default"),
+        ("storage", "s3", "storage.cold"),
+        ("authenticator", "jwt", "auth.jwt"),
+        ("links", "cloudfront", "links.cloudfront"),
+    ):
         drivers |= {table} | {f"{table}.{dotted(key)}" for key in keys(loaded.driver(seam, name).config)}
     sections = {key.split(".")[0] for key in core if "." in key}
-    assert mentioned - {"storage.default.driver"} - sections == core | drivers - sections
+    assert mentioned - {"storage.default.driver", "storage.cold.driver"} - sections == core | drivers - sections
 
 
 @pytest.mark.parametrize("variable", RESERVED)

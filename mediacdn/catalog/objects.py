@@ -67,6 +67,15 @@ class ObjectRows:
 
         await self._transactions.write(work)
 
+    async def being_written(self, storage: str) -> set[str]:
+        """The keys of a storage at which somebody writes, or wrote until a moment ago."""
+        query = select(objects.c.key).where(objects.c.storage == storage, objects.c.state == "writing")
+
+        async def work(connection: AsyncConnection) -> set[str]:
+            return {key for (key,) in await connection.execute(query)}
+
+        return await self._transactions.read(work)
+
     async def settle(self, media: Media, *, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob] = ()) -> Settled:
         """Spare the bytes of an upload whose digest is known, where that is possible; `media` names the key that was intended.
 

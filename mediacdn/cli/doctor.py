@@ -191,18 +191,22 @@ async def _storages(config: "Config", plugins: "Plugins") -> AsyncIterator[Findi
         part = f"storage {name}"
         try:
             async with asyncio.timeout(PATIENCE), open_storage(config, plugins, name) as storage:
-                await _probe(storage)
+                tried = await _probe(storage)
         except Exception as error:
             yield Finding(part, "fail", _sentence(error), f"look at the table [storage.{name}], and at what it names")
         else:
-            yield Finding(part, "ok", f"{table.get('driver', 'local')}: an object was put, read and deleted")
+            yield Finding(part, "ok", f"{table.get('driver', 'local')}: an object was put, read and deleted{tried}")
 
 
-async def _probe(storage: Any) -> None:
-    """Put, read and delete one small object. Raises: what the driver raises, MediaError when other bytes come back."""
+async def _probe(storage: Any) -> str:
+    """Put, read and delete one small object, and begin and abort an upload of parts where there are such; tells of the latter.
+
+    Raises: what the driver raises, MediaError when other bytes come back.
+    """
     import secrets
 
     from mediacdn.errors import ObjectCorrupt
+    from mediacdn.interfaces import MultipartUpload
 
     content = secrets.token_bytes(64)
     key = f"probes/{secrets.token_hex(13)}"
@@ -218,6 +222,15 @@ async def _probe(storage: Any) -> None:
         await storage.delete(key)
     if read != content:
         raise ObjectCorrupt("other bytes came back than were put")
+    if not isinstance(storage, MultipartUpload):
+        return ""
+    upload = await storage.begin_parts(key)
+    try:
+        if upload not in [each.upload async for each in storage.list_uploads("probes/")]:
+            return "; uploads in parts are not listed, so that abandoned ones cannot be found"
+    finally:
+        await storage.abort_parts(key, upload)
+    return "; an upload in parts was begun, listed and aborted"
 
 
 async def _authenticators(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Name what would be removed, and remove nothing.")
 @with_settings
 def command(dry_run: bool, config_file: Path | None, data: Path | None, as_json: bool) -> None:
-    """Remove the bytes of uploads whose writer died and of deleted media. Safe beside a running server."""
+    """Remove the bytes of uploads whose writer died, of abandoned uploads in parts, and of deleted media. Safe beside a running server."""
     import asyncio
 
     config = settings(config_file, data).config
@@ -43,4 +43,6 @@ async def _sweep(config: "Config", *, dry_run: bool) -> list[tuple[str, str]]:
     if await pending(config.database, Path(config.server.data), plugins.branches()):
         raise StartupError("the catalog's tables are behind this program: run `mediacdn migrate`")
     async with open_drivers(config, plugins, CollectorRegistry(), storage_only=True) as opened:
-        return await sweeper(opened).sweep(timedelta(seconds=config.lifecycle.abandoned_after), dry_run=dry_run)
+        lifecycle, ages = sweeper(opened), config.lifecycle
+        swept = await lifecycle.sweep(timedelta(seconds=ages.abandoned_after), dry_run=dry_run)
+        return swept + await lifecycle.reap_parts(timedelta(seconds=ages.abandoned_parts_after), dry_run=dry_run)

@@ -307,6 +307,8 @@ class Lifecycle(Section, frozen=True):
     """What a quarantined media answers to those who could read it: "withheld" (451) or "not_found" (404)."""
     abandoned_after: Count = 900
     """Age at which an upload whose writer died is swept."""
+    abandoned_parts_after: Count = 86400
+    """Age at which an upload of parts that nobody will complete is taken from storages such as S3."""
     sweep_every: Seconds = 60.0
 
 

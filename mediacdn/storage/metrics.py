@@ -3,22 +3,23 @@
     mediacdn_storage_seconds{storage, operation, outcome}   histogram of the time spent waiting for the storage, seconds
     mediacdn_storage_bytes_total{storage, direction}         counter of bytes put ("in") and read ("out")
 
-`operation` is head, open (until it is entered), read (all waits for its chunks, without the consumer's own time), put, delete, list (likewise), open_file or
-free. `outcome` is "ok", an error's code (not_found, storage_unavailable, …), "cancelled", or "error" for anything else; a read or list that its consumer
+`operation` is head, open (until it is entered), read (all waits for its chunks, without the consumer's own time), put, delete, list (likewise), open_file,
+free, or a method of MultipartUpload: begin_parts, put_part, list_parts, complete_parts, abort_parts, list_uploads (likewise). Presigning is not counted: it
+asks nobody. `outcome` is "ok", an error's code (not_found, storage_unavailable, …), "cancelled", or "error" for anything else; a read or list that its consumer
 leaves early is "ok".
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from mediacdn.errors import MediaError
-from mediacdn.interfaces import LocalPaths, Room, Storage
-from mediacdn.model import ByteRange, ObjectInfo
+from mediacdn.interfaces import LocalPaths, MultipartUpload, Room, Storage
+from mediacdn.model import ByteRange, ObjectInfo, Part, PartsBegun
 from mediacdn.storage.powers import pass_on
 
 T = TypeVar("T")
@@ -60,6 +61,8 @@ class Measured:
             vars(self)["open_file"] = self._open_file
         if isinstance(inner, Room):
             vars(self)["free"] = self._free
+        if isinstance(inner, MultipartUpload):
+            vars(self).update(vars(_Parts(inner, self._timed, self._observe, self._in.inc)))
 
     async def head(self, key: str) -> ObjectInfo:
         with self._timed("head"):
@@ -122,6 +125,54 @@ class Measured:
 
     def _observe(self, operation: str, outcome: str, seconds: float) -> None:
         self._metrics.seconds.labels(self._name, operation, outcome).observe(seconds)
+
+
+class _Parts:
+    """The timed methods of a MultipartUpload, by name."""
+
+    def __init__(
+        self,
+        inner: MultipartUpload,
+        timed: Callable[[str], AbstractContextManager[None]],
+        observe: Callable[[str, str, float], None],
+        count: Callable[[float], None],
+    ) -> None:
+        async def begin_parts(key: str) -> str:
+            with timed("begin_parts"):
+                return await inner.begin_parts(key)
+
+        async def put_part(key: str, upload: str, number: int, chunks: AsyncIterable[bytes], *, size: int) -> str:
+            with timed("put_part"):
+                tag = await inner.put_part(key, upload, number, chunks, size=size)
+            count(size)
+            return tag
+
+        async def list_parts(key: str, upload: str) -> Sequence[Part]:
+            with timed("list_parts"):
+                return await inner.list_parts(key, upload)
+
+        async def complete_parts(key: str, upload: str, parts: Sequence[Part]) -> ObjectInfo:
+            with timed("complete_parts"):
+                return await inner.complete_parts(key, upload, parts)
+
+        async def abort_parts(key: str, upload: str) -> None:
+            with timed("abort_parts"):
+                await inner.abort_parts(key, upload)
+
+        async def list_uploads(prefix: str = "") -> AsyncIterator[PartsBegun]:
+            listing = _Waits(inner.list_uploads(prefix))
+            try:
+                async for each in listing:
+                    yield each
+            finally:
+                observe("list_uploads", listing.outcome, listing.seconds)
+
+        self.begin_parts = begin_parts
+        self.put_part = put_part
+        self.list_parts = list_parts
+        self.complete_parts = complete_parts
+        self.abort_parts = abort_parts
+        self.list_uploads = list_uploads
 
 
 class _Waits(AsyncIterator[T]):

@@ -8,6 +8,8 @@ pytest.register_assert_rewrite(
     "mediacdn.testing.cache_policy",
     "mediacdn.testing.inspector",
     "mediacdn.testing.links",
+    "mediacdn.testing.parts",
+    "mediacdn.testing.presigner",
     "mediacdn.testing.storage",
 )
 
@@ -18,6 +20,9 @@ from mediacdn.testing.kit import kit, opened  # noqa: E402
 from mediacdn.testing.links import LinksConformance  # noqa: E402
 from mediacdn.testing.memory import MemoryStorage  # noqa: E402
 from mediacdn.testing.memory_bus import MemoryBus  # noqa: E402
+from mediacdn.testing.memory_parts import MemoryParts  # noqa: E402
+from mediacdn.testing.parts import PartsConformance  # noqa: E402
+from mediacdn.testing.presigner import PresignerConformance  # noqa: E402
 from mediacdn.testing.storage import Reopen, StorageConformance  # noqa: E402
 
 __all__ = [
@@ -26,8 +31,11 @@ __all__ = [
     "InspectorConformance",
     "LinksConformance",
     "MemoryBus",
+    "MemoryParts",
     "MemoryStorage",
     "Outage",
+    "PartsConformance",
+    "PresignerConformance",
     "Reopen",
     "StorageConformance",
     "kit",

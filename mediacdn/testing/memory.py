@@ -33,7 +33,7 @@ class MemoryStorage:
         yield _chunks(content, span or ByteRange(0, info.size))
 
     async def put(self, key: str, chunks: AsyncIterable[bytes], *, size: int | None = None) -> ObjectInfo:
-        _check(key)
+        check_key(key)
         if await self.free() < (size or 0):
             raise StorageFull()
         content = bytearray()
@@ -46,7 +46,7 @@ class MemoryStorage:
         return info
 
     async def delete(self, key: str) -> None:
-        _check(key)
+        check_key(key)
         self._objects.pop(key, None)
 
     async def list(self, prefix: str = "") -> AsyncIterator[ObjectInfo]:
@@ -58,14 +58,15 @@ class MemoryStorage:
         return max(0, self.capacity - sum(info.size for info, _ in self._objects.values()))
 
     def _get(self, key: str) -> tuple[ObjectInfo, bytes]:
-        _check(key)
+        check_key(key)
         try:
             return self._objects[key]
         except KeyError:
             raise NotFound("The storage holds no object at this key") from None
 
 
-def _check(key: str) -> None:
+def check_key(key: str) -> None:
+    """Raises: InvalidParameter."""
     if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
         raise InvalidParameter("The storage key is malformed")
 

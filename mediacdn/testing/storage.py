@@ -81,13 +81,15 @@ class StorageConformance:
     """The tests. `storage` must be overridden; the rest may be.
 
     `big_object_size` is the size, in bytes, of the object that stands for those larger than memory and than 32 bits; a fake that keeps objects in memory sets it
-    to a few MiB. `memory_allowance` is how much the process may grow while that object goes in and out.
+    to a few MiB. `memory_allowance` is how much the process may grow while that object goes in and out. `many` is how many objects a long listing has:
+    more than the driver asks for at a time.
     """
 
     pytestmark = pytest.mark.anyio
 
     big_object_size = 5 * GIB
     memory_allowance = 64 * MIB
+    many = 600
 
     @pytest.fixture
     async def storage(self) -> Storage:
@@ -384,7 +386,7 @@ class StorageConformance:
         assert infos["conformance/ab"] == await storage.head("conformance/ab")
 
     async def test_lists_many(self, storage: Storage) -> None:
-        keys = {f"conformance/many/{n:04}" for n in range(600)}
+        keys = {f"conformance/many/{n:04}" for n in range(self.many)}
         for key in keys:
             await storage.put(key, _given([b"x"]))
         listed = await _keys(storage, "conformance/many/")

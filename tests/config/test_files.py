@@ -31,9 +31,10 @@ def test_every_line_of_the_annotated_file_loads_when_it_is_set(tmp_path: Path) -
     config = load(file, {"K1": "A" * 43, **environ}).config
     assert config.server.public_url == "https://cdn.example.org"
     assert config.routing[0].type == "video/*"
-    plugins = Plugins.load((*config.plugins, "cloudfront"))
+    plugins = Plugins.load((*config.plugins, "cloudfront", "s3"))
     decode_driver(plugins.driver("links", "cloudfront").config, config.links.drivers["cloudfront"], "links.cloudfront")
-    decode_driver(plugins.driver("storage", "local").config, config.storage["default"], "storage.default")
+    for name, driver in (("default", "local"), ("cold", "s3")):
+        decode_driver(plugins.driver("storage", driver).config, config.storage[name], f"storage.{name}")
     decode_driver(plugins.driver("authenticator", "jwt").config, config.auth.drivers["jwt"], "auth.jwt")
 
 

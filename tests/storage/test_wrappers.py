@@ -10,7 +10,7 @@ from mediacdn import LocalPaths, Room, Storage
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
-from mediacdn.testing import MemoryStorage, StorageConformance, kit
+from mediacdn.testing import MemoryParts, MemoryStorage, PartsConformance, StorageConformance, kit
 from mediacdn_local import LocalConfig, open_local
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +58,12 @@ class TestAroundLocal(StorageConformance):
     async def storage(self, wrap: Wrap, tmp_path: Path) -> AsyncIterator[Storage]:
         async with open_local(LocalConfig(reserve=0, fsync=False), kit(str(tmp_path))) as local:
             yield wrap(local)
+
+
+class TestPartsAroundMemory(PartsConformance):
+    @pytest.fixture
+    async def storage(self, wrap: Wrap) -> Storage:
+        return wrap(MemoryParts())
 
 
 class Bare:

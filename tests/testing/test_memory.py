@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mediacdn import LocalPaths, StorageFull
-from mediacdn.testing import MemoryStorage, StorageConformance
+from mediacdn.testing import MemoryParts, MemoryStorage, PartsConformance, StorageConformance
 
 pytestmark = pytest.mark.anyio
 
@@ -16,6 +16,20 @@ class TestMemoryStorage(StorageConformance):
     @pytest.fixture
     async def storage(self) -> MemoryStorage:
         return MemoryStorage()
+
+
+class TestMemoryParts(StorageConformance):
+    big_object_size = 16 * 1024 * 1024
+
+    @pytest.fixture
+    async def storage(self) -> MemoryParts:
+        return MemoryParts()
+
+
+class TestPartsInMemory(PartsConformance):
+    @pytest.fixture
+    async def storage(self) -> MemoryParts:
+        return MemoryParts()
 
 
 async def _bytes(count: int) -> AsyncIterator[bytes]:
