@@ -35,6 +35,7 @@ from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Action, LocalPaths, Storage
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
+from mediacdn.jobs.rings import Rings
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Event
@@ -202,6 +203,7 @@ async def _rooms(
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     new_id = Ulids()
+    rings = Rings(opened.broker)
     ingest = Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -215,10 +217,19 @@ async def _rooms(
         new_id=new_id,
         emit=emit,
         plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
+        ring=rings,
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
-    tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
+    tasks = Tasks(
+        catalog=opened.catalog,
+        registry=recipes,
+        told=changes.told,
+        new_id=new_id,
+        clock=clock,
+        attempts=config.jobs.attempts,
+        ring=rings,
+    )
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
     lanes = LaneMetrics(registry, opened.catalog.jobs, config.jobs.lanes)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
@@ -271,6 +282,7 @@ async def _rooms(
             addresses=addresses,
             exposition=app.state.exposition,
             checks=_checks(opened, config.auth.authenticators),
+            lesser=_lesser_checks(opened),
             draining=lambda: bool(app.state.draining),
             storage_mode=default.get("driver", "local"),
             region=default.get("region"),
@@ -281,14 +293,16 @@ async def _rooms(
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}))
     following = asyncio.create_task(changes.follow())
+    ringing = asyncio.create_task(rings.follow())
     try:
         yield
     finally:
         app.lent.pop(HOT, None)
         beat.cancel()
         following.cancel()
+        ringing.cancel()
         await described
-        for each in (beat, following):
+        for each in (beat, following, ringing):
             with suppress(asyncio.CancelledError):
                 await each
         ingest.close()
@@ -311,6 +325,12 @@ def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Aw
         if check is not None:
             checks[f"auth.{name}"] = check
     return checks
+
+
+def _lesser_checks(opened: Opened) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What readiness tells of and does not need: without these everything works, slower."""
+    parts = {"broker": opened.broker, "bus": opened.bus, "counters": opened.counters}
+    return {name: check for name, each in parts.items() if (check := getattr(each, "check", None)) is not None}
 
 
 def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:

@@ -6,7 +6,7 @@ written while the body arrives and must stand before the bytes are committed: by
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -57,8 +57,9 @@ class Stored(Struct, frozen=True):
 class _AlreadyHere(Exception):
     """Raised inside a put's stream to have the storage drop bytes that it already holds."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Stored, jobs: Sequence[NewJob]) -> None:
         self.stored = stored
+        self.jobs = jobs
 
 
 class _Meter:
@@ -106,6 +107,7 @@ class Ingest:
         new_id: Callable[[], str],
         emit: Callable[[Event], None],
         plan: Callable[[Media], Sequence[NewJob]] = lambda media: (),
+        ring: Callable[[Iterable[NewJob]], None] = lambda jobs: None,
     ) -> None:
         self._catalog = catalog
         self._storages = storages
@@ -120,6 +122,7 @@ class Ingest:
         self._new_id = new_id
         self._emit = emit
         self._plan = plan
+        self._ring = ring
         self._largest = max(limits.max_upload_size, *limits.by_type.values()) if limits.by_type else limits.max_upload_size
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
@@ -197,7 +200,7 @@ class Ingest:
                 media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, jobs=jobs
             )
             if settled.kind != "new":
-                raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()))
+                raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()), jobs)
             final.append((media, jobs))
 
         upload = Incoming(
@@ -210,7 +213,7 @@ class Ingest:
                     info = await storage.put(key, fed, size=declared.size)
             except _AlreadyHere as already:
                 if already.stored.created:
-                    self._tell(already.stored.media)
+                    self._tell(already.stored.media, already.jobs)
                 return already.stored
             media, jobs = final[0]
             settled = await self._catalog.objects.commit(
@@ -221,7 +224,7 @@ class Ingest:
                 await self._catalog.objects.forget(storage_name, key)
         stored = _outcome(settled.kind, settled.media, intake())
         if stored.created:
-            self._tell(stored.media)
+            self._tell(stored.media, jobs)
         return stored
 
     async def digest(self, chunks: AsyncIterable[bytes]) -> str:
@@ -363,7 +366,8 @@ class Ingest:
     def _own_key(self, media: Media) -> str | None:
         return None if media.state is State.QUARANTINED else self._dedupe_key(media)
 
-    def _tell(self, media: Media) -> None:
+    def _tell(self, media: Media, jobs: Sequence[NewJob]) -> None:
+        self._ring(jobs)
         if media.state is State.QUARANTINED:
             self._emit(Event("media.quarantined", media.id, media.created_at, {"scope": "inspection"}))
             return

@@ -1,5 +1,6 @@
 """The values that every room passes to the next: frozen Structs without behaviour beyond what follows from their own fields."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -303,6 +304,13 @@ class NewJob(Struct, frozen=True, kw_only=True):
     priority: int = 0
     max_attempts: int = 3
     created_by: str | None = None
+
+
+class Ring(Struct, frozen=True):
+    """Word of a job that is due: its id, and `seen_to`, which tells the broker that nobody else need hear of it."""
+
+    job: str
+    seen_to: Callable[[], Awaitable[None]]
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
