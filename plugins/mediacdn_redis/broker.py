@@ -39,7 +39,7 @@ class RedisBroker:
     async def ring(self, lane: str, job: str) -> None:
         broker = self._ringing.get(lane)
         if broker is None:
-            broker = self._ringing[lane] = self._stream(lane, self._config.timeout)
+            broker = self._ringing[lane] = self._stream(lane)
         message = BrokerMessage(task_id=job, task_name="job", message=job.encode(), labels={})
         try:
             async with asyncio.timeout(WITHIN):
@@ -48,7 +48,7 @@ class RedisBroker:
             raise unavailable(error) from error
 
     async def listen(self, lane: str) -> AsyncGenerator[Ring | None, None]:
-        broker = self._stream(lane, BLOCK + self._config.timeout)
+        broker = self._stream(lane, waits=BLOCK)
         try:
             # Declares the group, also anew when the server has forgotten it.
             await broker.startup()
@@ -72,7 +72,7 @@ class RedisBroker:
         for each in self._ringing.values():
             await each.shutdown()
 
-    def _stream(self, lane: str, timeout: float) -> RedisStreamBroker:
+    def _stream(self, lane: str, *, waits: float = 0) -> RedisStreamBroker:
         broker = RedisStreamBroker(
             self._config.url,
             queue_name=f"{self._config.prefix}:jobs:{lane}",
@@ -85,7 +85,7 @@ class RedisBroker:
             maxlen=self._config.stream_length,
             approximate=True,
             unacknowledged_lock_timeout=5,
-            **settings(self._config, timeout),
+            **settings(self._config, waits=waits),
         )
         broker.is_worker_process = True
         return broker

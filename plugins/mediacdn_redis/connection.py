@@ -13,14 +13,14 @@ from mediacdn import Unavailable
 from mediacdn_redis.config import RedisConfig
 
 
-def settings(config: RedisConfig, timeout: float | None = None) -> dict[str, Any]:
-    """What a connection of redis-py is opened with. `timeout` is how long one answer may take, where that is not the configured time."""
-    # One more try at once, because a pooled connection may have died with a server that is back; the callers know when to ask later.
+def settings(config: RedisConfig, *, waits: float = 0) -> dict[str, Any]:
+    """What a connection of redis-py is opened with. `waits` are seconds for which it is normal that nothing is answered."""
     found: dict[str, Any] = {
         "socket_connect_timeout": config.connect_timeout,
-        "socket_timeout": config.timeout if timeout is None else timeout,
+        "socket_timeout": config.timeout + waits,
         "socket_keepalive": not config.url.startswith("unix:"),
-        "retry": Retry(NoBackoff(), 1),
+        # One more try at once, because a pooled connection may have died with a server that is back; the callers know when to ask later.
+        "retry": Retry(NoBackoff(), 0 if waits else 1),
         "client_name": config.prefix,
         "protocol": 2,
     }

@@ -12,7 +12,6 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local cost, rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local due = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
-if due > now + (burst + math.max(cost, burst) * 2) / rate then due = now end
 local wait = due + math.min(cost, burst) / rate - (now + burst / rate)
 if wait > 0.000001 then return string.format('%.6f', wait) end
 due = due + cost / rate
