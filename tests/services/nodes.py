@@ -117,7 +117,13 @@ class Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self._environ, text=True, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environ,
+                text=True,
+                start_new_session=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -228,16 +234,20 @@ class Nodes:
         self._nginx: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-        self._tokens: dict[tuple[str, str], str] = {}
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, event_hooks={"response": [self._settled]})
+        self.settle = 0.0
+        """Seconds that the client waits after a change, because the next request may meet another node, which hears of it a moment later."""
+        self.data = folder / "unseen"
+        """What belongs to one node alone is nobody's here."""
+        self._tokens: dict[tuple[str, str, str], str] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start everything; the first node alone, because it makes the tables where there are none."""
-        self.nodes[0].start()
+        """Start everything; the workers after the nodes, of which one makes the tables where there are none."""
         with ThreadPoolExecutor() as threads:
-            for each in [threads.submit(each.start) for each in [*self.nodes[1:], *self.workers]]:
-                each.result()
+            for group in (self.nodes, self.workers):
+                for each in [threads.submit(each.start) for each in group]:
+                    each.result()
         self._start_nginx()
 
     def stop(self) -> None:
@@ -251,11 +261,11 @@ class Nodes:
 
     def token(self, sub: str = "alice", scope: str = "write", expires: str = "1h") -> str:
         with self._lock:
-            if (sub, scope) not in self._tokens:
-                now = int(time.time())
-                claims = {"iss": ISSUER, "sub": sub, "scope": SCOPES[scope], "iat": now, "exp": now + 12 * 3600}
-                self._tokens[sub, scope] = jwt.encode(claims, self._key, "EdDSA", {"kid": "k1"})
-            return self._tokens[sub, scope]
+            if (sub, scope, expires) not in self._tokens:
+                now, unit = int(time.time()), {"s": 1, "m": 60, "h": 3600}[expires[-1]]
+                claims = {"iss": ISSUER, "sub": sub, "scope": SCOPES[scope], "iat": now, "exp": now + int(expires[:-1]) * unit}
+                self._tokens[sub, scope, expires] = jwt.encode(claims, self._key, "EdDSA", {"kid": "k1"})
+            return self._tokens[sub, scope, expires]
 
     def auth(self, sub: str = "alice", scope: str = "write") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(sub, scope)}"}
@@ -272,6 +282,11 @@ class Nodes:
     def logs(self) -> str:
         """The ends of all logs, to be read when something went wrong."""
         return "\n".join(f"{each.folder.name}:\n{each.log.read_text()[-3000:]}" for each in [*self.nodes, *self.workers])
+
+    def _settled(self, response: httpx.Response) -> None:
+        request = response.request
+        if self.settle and request.method not in ("GET", "HEAD", "OPTIONS") and request.url.path != "/v1/media" and response.is_success:
+            time.sleep(self.settle)
 
     def _start_nginx(self) -> None:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
