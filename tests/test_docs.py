@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 import mediacdn
 from mediacdn import errors
+from mediacdn.catalog.notify import PostgresBusConfig
 from mediacdn.config import Config, EdgeRule, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
@@ -126,9 +127,16 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     defining |= {f"recipes.define.steps.{field}" for field in Step.__struct_fields__}
     core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching | defining
     drivers: set[str] = set()
-    loaded = Plugins.load(Config().plugins)
-    for seam, name, table in (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt")):
-        drivers |= {table} | {f"{table}.{dotted(key)}" for key in keys(loaded.driver(seam, name).config)}
+    loaded = Plugins.load([*Config().plugins, "redis"])
+    shared = {dotted(key) for key in keys(loaded.driver("bus", "redis").config)}
+    for table, config, common in (
+        ("storage.default", loaded.driver("storage", "local").config, set()),
+        ("auth.jwt", loaded.driver("authenticator", "jwt").config, set()),
+        ("edge.postgres", PostgresBusConfig, set()),
+        ("redis", loaded.driver("bus", "redis").config, set()),
+        ("jobs.redis", loaded.driver("broker", "redis").config, shared),
+    ):
+        drivers |= {table} | {f"{table}.{key}" for key in {dotted(key) for key in keys(config)} - common}
     sections = {key.split(".")[0] for key in core if "." in key}
     assert mentioned - {"storage.default.driver"} - sections == core | drivers - sections
 
