@@ -29,7 +29,7 @@ MOST = 1.1
 def measure(*, full: bool, engines: Engines = Engines()) -> dict[str, Any]:  # noqa: B008 - it is frozen
     """Everything, each in a world of its own."""
     with world(engines) as here:
-        faults = fault_table(here, away=10.0 if full else 2.0, after=15.0 if full else 4.0)
+        faults = fault_table(here, away=10.0 if full else 2.0, after=15.0 if full else 11.0)
     with world(engines) as here:
         jobs = jobs_through_a_loss(here, 10_000 if full else 300)
     with world(engines) as here:
@@ -45,7 +45,7 @@ def section(outcome: dict[str, Any]) -> str:
     ]
     return f"""{_faults([msgspec.convert(each, Row) for each in outcome["faults"]])}
 
-Each part is taken away by kill -9 under a load of three readers of public media and three writers, through nginx, and brought back. Recovery counts from the moment the part
+Each part is taken away by kill -9 (silent: SIGSTOP) under a load of three readers of public media and three writers, through nginx, and brought back. Recovery counts from the moment the part
 answers again to the last failure that anybody saw; "refusal" is the slowest answer that was none. Lost is what was acknowledged and is not there, or a job that failed; doubled
 is a content or a derivative that is there twice.
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("faults", "jobs", "cost"))
     parser.add_argument("--away", type=float, default=3.0)
-    parser.add_argument("--after", type=float, default=6.0)
+    parser.add_argument("--after", type=float, default=12.0)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)

@@ -88,10 +88,11 @@ class World:
         return {row["state"]: row["count"] for row in self.rows("SELECT state, count(*) AS count FROM jobs GROUP BY state")}
 
     def faults(self) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-        """How each part is taken away, by kill -9, and brought back."""
+        """How each part is taken away, by kill -9 unless it says otherwise, and brought back."""
         node, worker = self.nodes.nodes[1], self.nodes.workers[1]
         return {
             "redis": (self.valkey.kill, self.valkey.start),
+            "redis, silent": (self.valkey.pause, self.valkey.resume),
             "postgresql": (self.postgres.kill, self.postgres.start),
             "one API node": (node.kill, node.start),
             "one worker": (worker.kill, worker.start),

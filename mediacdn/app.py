@@ -65,6 +65,7 @@ from mediacdn.ulids import Ulids
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
+LEASES_KEPT = 3.0
 
 
 class App(Litestar):
@@ -291,7 +292,12 @@ async def _rooms(
     ]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
-    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}))
+    chores = {
+        "heartbeat": Chore(HEARTBEAT, ingest.heartbeat),
+        "leases": Chore(LEASES_KEPT, ingest.keep_leases),
+        "lanes": Chore(LANES_READ, lanes.read),
+    }
+    beat = asyncio.create_task(work(chores))
     following = asyncio.create_task(changes.follow())
     ringing = asyncio.create_task(rings.follow())
     try:

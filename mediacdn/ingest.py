@@ -29,6 +29,8 @@ from mediacdn.storage.placement import place
 
 SNIFFED = 8192
 BATCH = 1024 * 1024
+OWED = 10_000
+"""Idempotency keys at most that wait to be given free."""
 INLINE_HASH = 64 * 1024  # below this a thread costs more than the hash
 
 
@@ -126,6 +128,7 @@ class Ingest:
         self._largest = max(limits.max_upload_size, *limits.by_type.values()) if limits.by_type else limits.max_upload_size
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
+        self._owed: set[str] = set()
         self._threads = ThreadPoolExecutor(4, "hash")
 
     @property
@@ -243,16 +246,25 @@ class Ingest:
         """Tell the catalog which uploads are alive, so that no sweeper takes them for abandoned. Called every few seconds."""
         if self._flying:
             await self._catalog.objects.touch(list(self._flying))
+
+    async def keep_leases(self) -> None:
+        """Lengthen the leases of idempotency keys whose uploads are alive, and give those free that an outage kept. Called every few seconds."""
+        for lease in list(self._owed):
+            await self._catalog.idempotency.drop(lease)
+            self._owed.discard(lease)
         for lease in list(self._leases):
             await self._catalog.idempotency.touch(lease)
 
     async def release(self, lease: str) -> None:
-        """Give an idempotency key free after a failed request; best effort, the lease ends by itself."""
+        """Give an idempotency key free after a failed request, later when the catalog is away; best effort, the lease ends by itself."""
+        if len(self._owed) < OWED:
+            self._owed.add(lease)
         with anyio.CancelScope(shield=True), anyio.move_on_after(5):
             try:
                 await self._catalog.idempotency.drop(lease)
             except MediaError:
                 return
+            self._owed.discard(lease)
 
     def dedupe_key(self, media: Media) -> str:
         """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner."""

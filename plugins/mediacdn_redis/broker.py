@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from redis.asyncio import Redis
 from taskiq import AckableMessage, BrokerMessage
@@ -54,8 +54,9 @@ class RedisBroker:
             await broker.startup()
             await self._forget_the_gone(broker)
             yield None
-            async for message in broker.listen():
-                yield Ring(job=message.data.decode("ascii", "replace"), seen_to=_seen_to(message))
+            async with aclosing(broker.listen()) as messages:
+                async for message in messages:
+                    yield Ring(job=message.data.decode("ascii", "replace"), seen_to=_seen_to(message))
         except FAILURES as error:
             raise unavailable(error) from error
         finally:

@@ -1,7 +1,8 @@
 """Changes told by publish and subscribe. Who does not listen at that moment does not hear; on coming back a listener says so, and the core looks at the sequence."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from random import Random
 from typing import Any
 
@@ -41,11 +42,12 @@ class RedisBus:
         failures = 0
         while True:
             try:
-                async for changes in self._subscribed():
-                    if failures:
-                        self._log.info("the bus is heard again")
-                    failures = 0
-                    yield changes
+                async with aclosing(self._subscribed()) as told:
+                    async for changes in told:
+                        if failures:
+                            self._log.info("the bus is heard again")
+                        failures = 0
+                        yield changes
             except FAILURES as error:
                 failures += 1
                 if failures == 1:
@@ -60,7 +62,7 @@ class RedisBus:
         except FAILURES as error:
             raise unavailable(error) from error
 
-    async def _subscribed(self) -> AsyncIterator[Sequence[Change]]:
+    async def _subscribed(self) -> AsyncGenerator[Sequence[Change], None]:
         """What is heard over one connection: first that it is there. Raises: FAILURES when it is not any more."""
         channel = self._redis.pubsub()
         try:

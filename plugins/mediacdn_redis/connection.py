@@ -18,14 +18,13 @@ def settings(config: RedisConfig, *, waits: float = 0) -> dict[str, Any]:
     found: dict[str, Any] = {
         "socket_connect_timeout": config.connect_timeout,
         "socket_timeout": config.timeout + waits,
-        "socket_keepalive": not config.url.startswith("unix:"),
         # One more try at once, because a pooled connection may have died with a server that is back; the callers know when to ask later.
         "retry": Retry(NoBackoff(), 0 if waits else 1),
         "client_name": config.prefix,
         "protocol": 2,
     }
-    if config.url.startswith("unix:"):
-        del found["socket_keepalive"]
+    if not config.url.startswith("unix:"):
+        found["socket_keepalive"] = True
     if config.username:
         found["username"] = config.username
     if config.password:

@@ -3,13 +3,19 @@
 import asyncio
 import itertools
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from redis.asyncio import Redis
 
 from mediacdn import Unavailable
@@ -226,6 +232,52 @@ async def test_a_password_of_its_own(tmp_path: Path) -> None:
                         await counters.take("k", 1, 1, 1)
     finally:
         server.destroy()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_over_tls_the_servers_certificate_is_verified(tmp_path: Path, valkey_server: ValkeyServer, trusted: bool) -> None:
+    own, other = (certificate(tmp_path / name) for name in ("own", "other"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own, own.with_suffix(".key"))
+
+    async def forward(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):
+            while part := await source.read(65536):
+                sink.write(part)
+        sink.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to = await asyncio.open_connection("127.0.0.1", valkey_server.port)
+        await asyncio.gather(forward(reader, to), forward(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    config = RedisConfig(url=f"rediss://localhost:{port}", ca_file=str(own if trusted else other), prefix=f"tls{next(_numbers)}")
+    async with server, open_counters(config, kit(str(tmp_path))) as counters:
+        if trusted:
+            assert await counters.take("k", 1, 1, 1) == 0
+        else:
+            with pytest.raises(Unavailable):
+                await counters.take("k", 1, 1, 1)
+
+
+def certificate(file: Path) -> Path:
+    """A certificate of its own authority for localhost, in `file`, its key beside it."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+    )
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    file.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    file.with_suffix(".key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return file
 
 
 @pytest.mark.parametrize(
