@@ -1,16 +1,16 @@
 """The doorbell: taskiq's stream broker, one stream a lane, whose messages are ids of jobs and nothing else. What the jobs are, the catalog's table says.
 
-The stock broker has faults, which are harmless because the table is the truth: what a dead worker held is claimed only when another message arrives, and what
-runs longer than the claim is rung for twice. Others are settings: consumer_id "0", so that nothing rung for before the first worker came is lost; one message a
-read, so that no worker hoards; a lock that ends by itself; a bounded stream, because messages that were acknowledged stay in it.
+The stock broker claims what dead workers held, but only when another message arrives; rings twice for what runs longer than the claim; and asks the server three
+things more for each message. None of it is needed: the table rings for what a dead worker held, so nothing is claimed here. The rest are settings: consumer_id "0", so
+that nothing rung for before the first worker came is lost; one message a read, so that no worker hoards; a bounded stream, because what was acknowledged stays in it.
 """
 
-import asyncio
 import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from typing import Any
 
 from redis.asyncio import Redis
 from taskiq import AckableMessage, BrokerMessage
@@ -18,7 +18,7 @@ from taskiq_redis import RedisStreamBroker
 
 from mediacdn import Ring
 from mediacdn_redis.config import BrokerConfig
-from mediacdn_redis.connection import FAILURES, settings, unavailable
+from mediacdn_redis.connection import FAILURES, apart, settings, unavailable
 
 GROUP = "workers"
 WITHIN = 1.0
@@ -28,13 +28,25 @@ GONE_FOR = 3600.0
 """Seconds after which a consumer that nobody was heard of is removed."""
 
 
+class _Stream(RedisStreamBroker):
+    """The stream of a lane; reads and claims nothing."""
+
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while True:
+                found: Any = await redis.xreadgroup(GROUP, self.consumer_name, {self.queue_name: ">"}, block=self.block, count=self.count)
+                for _, messages in found or ():
+                    for name, fields in messages:
+                        yield AckableMessage(data=fields[b"data"], ack=self._ack_generator(id=name, queue_name=self.queue_name))
+
+
 class RedisBroker:
     """A `Broker`. Rings and reads have connections of their own, so that neither waits for the other."""
 
     def __init__(self, config: BrokerConfig, redis: Redis) -> None:
         self._config = config
         self._redis = redis
-        self._ringing: dict[str, RedisStreamBroker] = {}
+        self._ringing: dict[str, _Stream] = {}
 
     async def ring(self, lane: str, job: str) -> None:
         broker = self._ringing.get(lane)
@@ -42,20 +54,18 @@ class RedisBroker:
             broker = self._ringing[lane] = self._stream(lane)
         message = BrokerMessage(task_id=job, task_name="job", message=job.encode(), labels={})
         try:
-            async with asyncio.timeout(WITHIN):
-                await broker.kick(message)
+            await apart(broker.kick(message), WITHIN)
         except FAILURES as error:
             raise unavailable(error) from error
 
     async def listen(self, lane: str) -> AsyncGenerator[Ring | None, None]:
         broker = self._stream(lane, waits=BLOCK)
         try:
-            # Declares the group, also anew when the server has forgotten it.
-            await broker.startup()
-            await self._forget_the_gone(broker)
+            await apart(self._begin(broker))
             yield None
             async with aclosing(broker.listen()) as messages:
-                async for message in messages:
+                while True:
+                    message = await apart(_next(messages))
                     yield Ring(job=message.data.decode("ascii", "replace"), seen_to=_seen_to(message))
         except FAILURES as error:
             raise unavailable(error) from error
@@ -65,7 +75,7 @@ class RedisBroker:
     async def check(self) -> None:
         """Whether the server answers. Raises: Unavailable."""
         try:
-            await self._redis.ping()
+            await apart(self._redis.ping(), WITHIN)
         except FAILURES as error:
             raise unavailable(error) from error
 
@@ -73,8 +83,8 @@ class RedisBroker:
         for each in self._ringing.values():
             await each.shutdown()
 
-    def _stream(self, lane: str, *, waits: float = 0) -> RedisStreamBroker:
-        broker = RedisStreamBroker(
+    def _stream(self, lane: str, *, waits: float = 0) -> _Stream:
+        broker = _Stream(
             self._config.url,
             queue_name=f"{self._config.prefix}:jobs:{lane}",
             max_connection_pool_size=8,
@@ -85,24 +95,27 @@ class RedisBroker:
             xread_block=int(BLOCK * 1000),
             maxlen=self._config.stream_length,
             approximate=True,
-            unacknowledged_lock_timeout=5,
             **settings(self._config, waits=waits),
         )
         broker.is_worker_process = True
         return broker
 
-    async def _forget_the_gone(self, broker: RedisStreamBroker) -> None:
-        """Remove the consumers of killed workers, which would pile up; what they held, the table rings for."""
+    async def _begin(self, broker: _Stream) -> None:
+        """Declare the group, also anew when the server has forgotten it; remove the consumers of killed workers: they would pile up, and what they held the table rings for."""
+        await broker.startup()
         for each in await self._redis.xinfo_consumers(broker.queue_name, GROUP):
             if each["idle"] > GONE_FOR * 1000:
                 await self._redis.xgroup_delconsumer(broker.queue_name, GROUP, each["name"])
 
-    async def _leave(self, broker: RedisStreamBroker) -> None:
+    async def _leave(self, broker: _Stream) -> None:
         with suppress(*FAILURES):
-            async with asyncio.timeout(WITHIN):
-                await self._redis.xgroup_delconsumer(broker.queue_name, GROUP, broker.consumer_name)
+            await apart(self._redis.xgroup_delconsumer(broker.queue_name, GROUP, broker.consumer_name), WITHIN)
         with suppress(*FAILURES):
-            await broker.shutdown()
+            await apart(broker.shutdown(), WITHIN)
+
+
+async def _next(messages: AsyncGenerator[AckableMessage, None]) -> AckableMessage:
+    return await anext(messages)
 
 
 def _seen_to(message: AckableMessage) -> Callable[[], Awaitable[None]]:

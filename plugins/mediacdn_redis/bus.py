@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from mediacdn import Change
 from mediacdn_redis.config import RedisConfig
-from mediacdn_redis.connection import FAILURES, unavailable
+from mediacdn_redis.connection import FAILURES, apart, unavailable
 
 QUIET = 5.0
 """Seconds without a word after which the server is asked whether it is still there."""
@@ -33,8 +33,7 @@ class RedisBus:
             return
         message = msgspec.json.encode([(each.seq, each.media_id) for each in changes])
         try:
-            async with asyncio.timeout(WITHIN):
-                await self._redis.publish(self._channel, message)
+            await apart(self._redis.publish(self._channel, message), WITHIN)
         except FAILURES as error:
             raise unavailable(error) from error
 
@@ -58,7 +57,7 @@ class RedisBus:
     async def check(self) -> None:
         """Whether the server answers. Raises: Unavailable."""
         try:
-            await self._redis.ping()
+            await apart(self._redis.ping(), WITHIN)
         except FAILURES as error:
             raise unavailable(error) from error
 
@@ -66,14 +65,14 @@ class RedisBus:
         """What is heard over one connection: first that it is there. Raises: FAILURES when it is not any more."""
         channel = self._redis.pubsub()
         try:
-            await channel.subscribe(self._channel)
+            await apart(channel.subscribe(self._channel))
             asked = False
             while True:
-                message = await channel.get_message(timeout=QUIET)
+                message = await apart(channel.get_message(timeout=QUIET))
                 if message is None:
                     if asked:
                         raise TimeoutError
-                    await channel.ping()
+                    await apart(channel.ping())
                     asked = True
                     continue
                 asked = False

@@ -1,8 +1,9 @@
 """Connections: what every one is told, and what their failures mean."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -11,6 +12,8 @@ from redis.exceptions import RedisError
 
 from mediacdn import Unavailable
 from mediacdn_redis.config import RedisConfig
+
+T = TypeVar("T")
 
 
 def settings(config: RedisConfig, *, waits: float = 0) -> dict[str, Any]:
@@ -42,6 +45,27 @@ async def client(config: RedisConfig) -> AsyncIterator["Redis"]:
         yield redis
     finally:
         await redis.aclose()
+
+
+async def apart(work: Awaitable[T], seconds: float | None = None) -> T:
+    """Do what waits for the server in a task of its own, for so long at most. Raises: TimeoutError, and what `work` raises.
+
+    redis-py waits with asyncio.wait_for, which loses a cancellation that comes as it ends (until Python 3.12; CPython issue 86296): whoever was cancelled would
+    go on for ever. A task of its own is cancelled until it has ended.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        late = not task.done()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+        if not task.cancelled():
+            task.exception()  # heard of, whatever becomes of us
+    if late or task.cancelled():
+        raise TimeoutError
+    return task.result()
 
 
 def unavailable(error: BaseException) -> Unavailable:

@@ -3,7 +3,7 @@
 from redis.asyncio import Redis
 
 from mediacdn_redis.config import RedisConfig
-from mediacdn_redis.connection import FAILURES, unavailable
+from mediacdn_redis.connection import FAILURES, apart, unavailable
 
 # KEYS: the counter. ARGV: cost, rate, burst. The value is the moment at which nothing is owed any more, in seconds; the answer what to wait, "0" when taken.
 # A double of today's seconds is exact to a quarter of a microsecond; tostring would keep 14 digits only.
@@ -30,13 +30,13 @@ class RedisCounters:
 
     async def take(self, key: str, cost: float, rate: float, burst: float) -> float:
         try:
-            return float(await self._take(keys=[self._prefix + key], args=[cost, rate, burst]))
+            return float(await apart(self._take(keys=[self._prefix + key], args=[cost, rate, burst])))
         except FAILURES as error:
             raise unavailable(error) from error
 
     async def check(self) -> None:
         """Whether the server answers. Raises: Unavailable."""
         try:
-            await self._redis.ping()
+            await apart(self._redis.ping())
         except FAILURES as error:
             raise unavailable(error) from error

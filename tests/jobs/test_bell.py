@@ -234,7 +234,7 @@ async def test_without_a_broker_nothing_is_rung_for() -> None:
 
 # A real one
 
-JOBS = 300
+JOBS = 180
 
 
 async def test_killing_the_broker_loses_no_job_and_does_none_twice(valkey_server: ValkeyServer, catalog: Catalog, tmp_path: Path) -> None:
