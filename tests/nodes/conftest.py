@@ -20,6 +20,7 @@ ELSEWHERE = {
     "test_only_the_canonical_id_matches[%00]": "nginx refuses it",
     "test_head_equals_get_without_the_body": "looks for a hit of the process that it met before",
     "test_if_match_guards": "no worker may touch the record meanwhile",
+    "test_a_retry_answers_the_same": "no worker may touch the record meanwhile",
     "test_many_at_once_are_one": "looks into the storage",
     "test_a_public_and_a_private_twin_share_bytes_but_no_id": "looks into the storage",
     "test_broken_forms": "are answered before they are read, and nginx then closes the connection",
@@ -32,7 +33,6 @@ ELSEWHERE = {
 }
 """Journeys that are one server's own: the test, and why."""
 
-SETTLE = 0.1
 SWEEP = 4.0
 BURST = 40_000_000
 
@@ -75,7 +75,7 @@ def nodes(postgres_server: PostgresServer, postgres_template: str, valkey_server
 @pytest.fixture(scope="session")
 def server(nodes: Nodes) -> Nodes:
     """The whole as if it were one server, for the journeys; those of this folder that play faults see the nodes."""
-    nodes.settle = SETTLE
+    nodes.settle = True
     return nodes
 
 

@@ -22,7 +22,7 @@ HEALED = 5.0
 
 @pytest.fixture(autouse=True)
 def unsettled(nodes: Nodes) -> Iterator[None]:
-    before, nodes.settle = nodes.settle, 0.0
+    before, nodes.settle = nodes.settle, False
     yield
     nodes.settle = before
 

@@ -23,6 +23,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mediacdn.edge.stamps import NAME, SEEN
+
+SETTLED_WITHIN = 3.0
 ISSUER = "https://id.example"
 SCOPES = {"read": "media:read", "write": "media:read media:write", "admin": "media:read media:write media:admin"}
 TOML = """
@@ -169,6 +172,11 @@ class Node(Process):
         self.url = said["url"]
         return said
 
+    def seen(self) -> int:
+        """Up to where this node knows the sequence of changes, by the table that its processes share."""
+        with (self.folder / "edge" / NAME).open("rb") as table:
+            return int.from_bytes(table.read(8 * (SEEN + 1))[-8:], sys.byteorder)
+
     def stop(self) -> None:
         self.client.close()
         super().stop()
@@ -235,8 +243,8 @@ class Nodes:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, event_hooks={"response": [self._settled]})
-        self.settle = 0.0
-        """Seconds that the client waits after a change, because the next request may meet another node, which hears of it a moment later."""
+        self.settle = False
+        """Whether the client waits after a change until every node has heard of it: its next request may meet another one."""
         self.data = folder / "unseen"
         """What belongs to one node alone is nobody's here."""
         self._tokens: dict[tuple[str, str, str], str] = {}
@@ -286,7 +294,10 @@ class Nodes:
     def _settled(self, response: httpx.Response) -> None:
         request = response.request
         if self.settle and request.method not in ("GET", "HEAD", "OPTIONS") and request.url.path != "/v1/media" and response.is_success:
-            time.sleep(self.settle)
+            deadline = time.monotonic() + SETTLED_WITHIN
+            time.sleep(0.02)
+            while len({each.seen() for each in self.nodes}) > 1 and time.monotonic() < deadline:
+                time.sleep(0.005)
 
     def _start_nginx(self) -> None:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
