@@ -31,6 +31,7 @@ PLAIN = (
     "crash",
     "jobs",
     "jobs_crash",
+    "nodes",
 )
 MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"locust": "mixes"}
 

@@ -36,6 +36,7 @@ from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Action, LocalPaths, Storage
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
+from mediacdn.jobs.rings import Rings
 from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.links import Elsewhere
@@ -66,6 +67,7 @@ from mediacdn.ulids import Ulids
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
+LEASES_KEPT = 3.0
 
 
 class App(Litestar):
@@ -205,6 +207,7 @@ async def _rooms(
     senders = Senders(delivery, edge, opened.storages, opened.digests, files, accel)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     new_id = Ulids()
+    rings = Rings(opened.broker)
     ingest = Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -218,11 +221,20 @@ async def _rooms(
         new_id=new_id,
         emit=emit,
         plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
+        ring=rings,
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
     elsewhere = Elsewhere(opened.links, config.links, clock)
-    tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
+    tasks = Tasks(
+        catalog=opened.catalog,
+        registry=recipes,
+        told=changes.told,
+        new_id=new_id,
+        clock=clock,
+        attempts=config.jobs.attempts,
+        ring=rings,
+    )
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
     lanes = LaneMetrics(registry, opened.catalog.jobs, config.lanes)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
@@ -285,6 +297,7 @@ async def _rooms(
             addresses=addresses,
             exposition=app.state.exposition,
             checks=_checks(opened, config.auth.authenticators),
+            lesser=_lesser_checks(opened),
             draining=lambda: bool(app.state.draining),
             storage_mode=default.get("driver", "local"),
             region=default.get("region"),
@@ -293,16 +306,23 @@ async def _rooms(
     ]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
-    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}))
+    chores = {
+        "heartbeat": Chore(HEARTBEAT, ingest.heartbeat),
+        "leases": Chore(LEASES_KEPT, ingest.keep_leases),
+        "lanes": Chore(LANES_READ, lanes.read),
+    }
+    beat = asyncio.create_task(work(chores))
     following = asyncio.create_task(changes.follow())
+    ringing = asyncio.create_task(rings.follow())
     try:
         yield
     finally:
         app.lent.pop(HOT, None)
         beat.cancel()
         following.cancel()
+        ringing.cancel()
         await described
-        for each in (beat, following):
+        for each in (beat, following, ringing):
             with suppress(asyncio.CancelledError):
                 await each
         ingest.close()
@@ -325,6 +345,12 @@ def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Aw
         if check is not None:
             checks[f"auth.{name}"] = check
     return checks
+
+
+def _lesser_checks(opened: Opened) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What readiness tells of and does not need: without these everything works, slower."""
+    parts = {"broker": opened.broker, "bus": opened.bus, "counters": opened.counters}
+    return {name: check for name, each in parts.items() if (check := getattr(each, "check", None)) is not None}
 
 
 def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:

@@ -160,6 +160,7 @@ class Changes:
                     # Numbers are not taken from the bus: who else speaks there, and what was lost, only the sequence knows.
                     if news := [each for each in changes if each.seq > self._stamps.seen]:
                         await self._in_thread(self._stamps.bump, [each.media_id for each in news if each.media_id is not None])
+                    if news or not changes:
                         self._rung.set()
                 self._fails("listen", "the bus ended")
             except Exception as error:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from mediacdn.catalog.database import Catalog, open_catalog
+from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
 from mediacdn.changes import Changes
 from mediacdn.config import Config, decode_driver
 from mediacdn.derivation.files import Scratch
@@ -21,8 +22,8 @@ from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.hookspecs import Kit
 from mediacdn.inspection import Inspection
-from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
-from mediacdn.limits import MemoryCounters
+from mediacdn.interfaces import Action, Authenticator, Authorizer, Broker, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
+from mediacdn.limits import MemoryCounters, SharedCounters
 from mediacdn.links import StorageLinks
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
@@ -51,6 +52,7 @@ class Opened(Struct, frozen=True):
     counters: Counters
     digests: Digests
     bus: Bus | None
+    broker: Broker | None
     policy: CachePolicy
     inspection: Inspection
     links: Links | None = None
@@ -89,11 +91,19 @@ async def open_drivers(
             authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
         bus: Bus | None = None
         if config.edge.bus is not None:
-            bus = await stack.enter_async_context(_open_edge(config, plugins, "bus", config.edge.bus, kit(config.edge.bus)))
+            bus = await stack.enter_async_context(open_lesser(config, plugins, "bus", kit(config.edge.bus)))
+        broker: Broker | None = None
+        if config.jobs.broker != "table":
+            broker = await stack.enter_async_context(open_lesser(config, plugins, "broker", kit(config.jobs.broker)))
+        counters: Counters = MemoryCounters()
+        if config.limits.counters != "memory" and not storage_only:
+            counters = SharedCounters(
+                await stack.enter_async_context(open_lesser(config, plugins, "counters", kit(config.limits.counters)))
+            )
         policy: CachePolicy = Rules(config.edge, {name for name, each in storages.items() if isinstance(each, LocalPaths)})
         if config.edge.policy != "rules" and not storage_only:
             name = config.edge.policy
-            policy = Guarded(await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name))), name)
+            policy = Guarded(await stack.enter_async_context(open_policy(config, plugins, kit(name))), name)
         inspectors: dict[str, Inspector] = {}
         for name in () if storage_only else config.inspection.inspectors:
             driver = plugins.driver("inspector", name, "inspection.inspectors")
@@ -108,7 +118,7 @@ async def open_drivers(
             driver = plugins.driver("links", name, "links.via")
             settings = decode_driver(driver.config, config.links.drivers.get(name, {}), f"links.{name}")
             links = await stack.enter_async_context(driver.open(settings, kit(f"links.{name}")))
-        yield Opened(catalog, storages, authenticators, authorizer, MemoryCounters(), digests, bus, policy, inspection, links)
+        yield Opened(catalog, storages, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links)
 
 
 @asynccontextmanager
@@ -147,9 +157,30 @@ def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit)
     return driver.open(decode_driver(driver.config, table, f"auth.{name}"), kit)
 
 
-def _open_edge(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
-    driver = plugins.driver(seam, name, "edge.policy" if seam == "cache_policy" else "edge.bus")
+def open_policy(config: Config, plugins: Plugins, kit: Kit) -> Any:
+    """Open the cache_policy driver that is configured. Raises: ConfigError, PluginError."""
+    name = config.edge.policy
+    driver = plugins.driver("cache_policy", name, "edge.policy")
     return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), kit)
+
+
+def open_lesser(config: Config, plugins: Plugins, seam: str, kit: Kit) -> Any:
+    """Open the bus, broker or counters driver that is configured: what it says in its own table counts before what [NAME] says to all of this name.
+
+    Raises: ConfigError, PluginError; never because what it speaks to is away.
+    """
+    section, key, tables = {
+        "bus": ("edge", "bus", config.edge.drivers),
+        "broker": ("jobs", "broker", config.jobs.drivers),
+        "counters": ("limits", "counters", config.limits.drivers),
+    }[seam]
+    name = getattr(getattr(config, section), key)
+    own, shared = tables.get(name, {}), config.shared.get(name, {})
+    path = name if shared and not own else f"{section}.{name}"
+    if (seam, name) == ("bus", "postgres"):
+        return open_postgres_bus(decode_driver(PostgresBusConfig, {**shared, **own}, path), config.database)
+    driver = plugins.driver(seam, name, f"{section}.{key}")
+    return driver.open(decode_driver(driver.config, {**shared, **own}, path), kit)
 
 
 def maker(

@@ -6,7 +6,7 @@ written while the body arrives and must stand before the bytes are committed: by
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -29,6 +29,8 @@ from mediacdn.storage.placement import place
 
 SNIFFED = 8192
 BATCH = 1024 * 1024
+OWED = 10_000
+"""Idempotency keys at most that wait to be given free."""
 INLINE_HASH = 64 * 1024  # below this a thread costs more than the hash
 
 
@@ -57,8 +59,9 @@ class Stored(Struct, frozen=True):
 class _AlreadyHere(Exception):
     """Raised inside a put's stream to have the storage drop bytes that it already holds."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: Stored, jobs: Sequence[NewJob]) -> None:
         self.stored = stored
+        self.jobs = jobs
 
 
 class _Meter:
@@ -106,6 +109,7 @@ class Ingest:
         new_id: Callable[[], str],
         emit: Callable[[Event], None],
         plan: Callable[[Media], Sequence[NewJob]] = lambda media: (),
+        ring: Callable[[Iterable[NewJob]], None] = lambda jobs: None,
     ) -> None:
         self._catalog = catalog
         self._storages = storages
@@ -120,9 +124,11 @@ class Ingest:
         self._new_id = new_id
         self._emit = emit
         self._plan = plan
+        self._ring = ring
         self._largest = max(limits.max_upload_size, *limits.by_type.values()) if limits.by_type else limits.max_upload_size
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
+        self._owed: set[str] = set()
         self._threads = ThreadPoolExecutor(4, "hash")
 
     @property
@@ -197,7 +203,7 @@ class Ingest:
                 media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, jobs=jobs
             )
             if settled.kind != "new":
-                raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()))
+                raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()), jobs)
             final.append((media, jobs))
 
         upload = Incoming(
@@ -210,7 +216,7 @@ class Ingest:
                     info = await storage.put(key, fed, size=declared.size)
             except _AlreadyHere as already:
                 if already.stored.created:
-                    self._tell(already.stored.media)
+                    self._tell(already.stored.media, already.jobs)
                 return already.stored
             media, jobs = final[0]
             settled = await self._catalog.objects.commit(
@@ -221,7 +227,7 @@ class Ingest:
                 await self._catalog.objects.forget(storage_name, key)
         stored = _outcome(settled.kind, settled.media, intake())
         if stored.created:
-            self._tell(stored.media)
+            self._tell(stored.media, jobs)
         return stored
 
     async def digest(self, chunks: AsyncIterable[bytes]) -> str:
@@ -240,16 +246,25 @@ class Ingest:
         """Tell the catalog which uploads are alive, so that no sweeper takes them for abandoned. Called every few seconds."""
         if self._flying:
             await self._catalog.objects.touch(list(self._flying))
+
+    async def keep_leases(self) -> None:
+        """Lengthen the leases of idempotency keys whose uploads are alive, and give those free that an outage kept. Called every few seconds."""
+        for lease in list(self._owed):
+            await self._catalog.idempotency.drop(lease)
+            self._owed.discard(lease)
         for lease in list(self._leases):
             await self._catalog.idempotency.touch(lease)
 
     async def release(self, lease: str) -> None:
-        """Give an idempotency key free after a failed request; best effort, the lease ends by itself."""
+        """Give an idempotency key free after a failed request, later when the catalog is away; best effort, the lease ends by itself."""
+        if len(self._owed) < OWED:
+            self._owed.add(lease)
         with anyio.CancelScope(shield=True), anyio.move_on_after(5):
             try:
                 await self._catalog.idempotency.drop(lease)
             except MediaError:
                 return
+            self._owed.discard(lease)
 
     def dedupe_key(self, media: Media) -> str:
         """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner."""
@@ -363,7 +378,8 @@ class Ingest:
     def _own_key(self, media: Media) -> str | None:
         return None if media.state is State.QUARANTINED else self._dedupe_key(media)
 
-    def _tell(self, media: Media) -> None:
+    def _tell(self, media: Media, jobs: Sequence[NewJob]) -> None:
+        self._ring(jobs)
         if media.state is State.QUARANTINED:
             self._emit(Event("media.quarantined", media.id, media.created_at, {"scope": "inspection"}))
             return

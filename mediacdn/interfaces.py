@@ -19,6 +19,7 @@ from mediacdn.model import (
     Part,
     PartsBegun,
     Principal,
+    Ring,
     Verdict,
 )
 
@@ -204,7 +205,21 @@ class Counters(Protocol):
     """Shared counting for rate limits."""
 
     async def take(self, key: str, cost: float, rate: float, burst: float) -> float:
-        """Caller promises: `rate` per second and `burst` are positive. Driver promises: 0 and the cost is taken, or the seconds to wait and nothing is taken. Raises: nothing; an outage allows."""
+        """Caller promises: `rate` per second and `burst` are positive. Driver promises: 0 and the cost is taken, or the seconds to wait and nothing is taken; a cost above
+        `burst` is taken when nothing is owed, and owed afterwards. Raises: Unavailable, soon; the core then counts in the process alone."""
+        ...
+
+
+class Broker(Protocol):
+    """A doorbell: tells workers of jobs that are due, sooner than their look at the catalog's table would find them. The table alone says what a job is, and whose."""
+
+    async def ring(self, lane: str, job: str) -> None:
+        """Caller promises: the job is committed. Driver promises: best effort, within a second or not at all. Raises: Unavailable, which the caller survives."""
+        ...
+
+    def listen(self, lane: str) -> AsyncIterator[Ring | None]:
+        """Caller promises: closes it when done, and listens again some time after it raised. Driver promises: what is rung for in this lane, each to one of those
+        who listen, wherever they are, perhaps twice, perhaps to nobody; None as soon as it hears, again when it may have missed something. Raises: Unavailable."""
         ...
 
 
@@ -225,7 +240,8 @@ class Bus(Protocol):
         ...
 
     def listen(self) -> AsyncIterator[Sequence[Change]]:
-        """Driver promises: what others (perhaps also this process) publish from now on, in any order, perhaps twice, perhaps not at all; reconnects by itself."""
+        """Driver promises: what others (perhaps also this process) publish from now on, in any order, perhaps twice, perhaps not at all; reconnects by itself,
+        and gives an empty sequence then: something may have been missed."""
         ...
 
 

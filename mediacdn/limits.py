@@ -1,8 +1,24 @@
-"""Rate limits within one process: the generic cell rate algorithm on the monotonic clock, one number a key (ITU-T I.371, annex A)."""
+"""Rate limits within one process: the generic cell rate algorithm on the monotonic clock, one number a key (ITU-T I.371, annex A).
 
+And the wrapper around counters that are shared between processes, which counts in this one while they are away.
+"""
+
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+
+import structlog
+
+from mediacdn.errors import MediaError
+from mediacdn.interfaces import Counters
+
+ANSWER_WITHIN = 0.5
+"""Seconds that a request waits for shared counters."""
+NOT_ASKED_FOR = 1.0
+"""Seconds after a failure in which they are not asked again."""
+
+log = structlog.get_logger("mediacdn.limits")
 
 
 class MemoryCounters:
@@ -25,3 +41,41 @@ class MemoryCounters:
         if len(self._due) > self._size:
             self._due.popitem(last=False)
         return 0.0
+
+
+class SharedCounters:
+    """A `Counters` that asks `shared`, and counts by `own` as long as it does not answer; at most one request in NOT_ASKED_FOR seconds waits for what is away."""
+
+    def __init__(self, shared: Counters, own: Counters | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._shared = shared
+        self._own = own or MemoryCounters(monotonic=monotonic)
+        self._monotonic = monotonic
+        self._again = 0.0
+        self._silent = False
+
+    async def take(self, key: str, cost: float, rate: float, burst: float) -> float:
+        """As `shared` promises, or as `own` does. Raises: nothing."""
+        if self._monotonic() < self._again:
+            return await self._own.take(key, cost, rate, burst)
+        if self._silent:
+            self._again = self._monotonic() + NOT_ASKED_FOR  # one asks; the others do not wait for it
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                wait = await self._shared.take(key, cost, rate, burst)
+        except Exception as error:
+            if not self._silent:
+                expected = isinstance(error, MediaError | TimeoutError)
+                log.warning("rates are counted by this process alone", error=str(error), exc_info=None if expected else error)
+            self._silent = True
+            self._again = self._monotonic() + NOT_ASKED_FOR
+            return await self._own.take(key, cost, rate, burst)
+        if self._silent:
+            log.info("rates are counted together again")
+        self._silent, self._again = False, 0.0
+        return wait
+
+    async def check(self) -> None:
+        """Whether the shared ones answer. Raises: Unavailable."""
+        check = getattr(self._shared, "check", None)
+        if check is not None:
+            await check()

@@ -1,5 +1,6 @@
 """The values that every room passes to the next: frozen Structs without behaviour beyond what follows from their own fields."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -314,6 +315,13 @@ class NewJob(Struct, frozen=True, kw_only=True):
     run_at: datetime | None = None
     """When it is due; at once by default."""
     created_by: str | None = None
+
+
+class Ring(Struct, frozen=True):
+    """Word of a job that is due: its id, and `seen_to`, which tells the broker that nobody else need hear of it."""
+
+    job: str
+    seen_to: Callable[[], Awaitable[None]]
 
 
 class StepRun(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Tasks: recipes that somebody asks to have done to a media. A task is a job of kind "recipe", known by its id; equal wishes are one task, by its fingerprint."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -29,7 +29,7 @@ class Stale(Struct, frozen=True):
 
 
 class Tasks:
-    """Asking, finding, cancelling and retrying. Rights are the caller's business; `told` hears of what moved media's status."""
+    """Asking, finding, cancelling and retrying. Rights are the caller's business; `told` hears of what moved media's status, `ring` of jobs to be done."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Tasks:
         new_id: Callable[[], str],
         clock: Clock,
         attempts: int,
+        ring: Callable[[Iterable[Job]], None] = lambda jobs: None,
     ) -> None:
         self.registry = registry
         self._catalog = catalog
@@ -47,6 +48,7 @@ class Tasks:
         self._new_id = new_id
         self._clock = clock
         self._attempts = attempts
+        self._ring = ring
 
     async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None) -> tuple[Job, bool]:
         """Have a recipe done to a media, or find the task that does it, or did; True when it is to be run because of this.
@@ -72,6 +74,8 @@ class Tasks:
             created_by=by,
         )
         job, started, changes = await self._catalog.jobs.ask(new, again=again)
+        if started:
+            self._ring([job])
         await self._told(changes)
         return job, started
 
@@ -95,6 +99,7 @@ class Tasks:
     async def retry(self, id: str) -> Job:
         """Start a failed or cancelled job of any kind again. Raises: NotFound; Conflict, when it is neither."""
         job, changes = await self._catalog.jobs.retry(id)
+        self._ring([job])
         await self._told(changes)
         return job
 

@@ -37,7 +37,7 @@ async def run_worker(
     lanes: Mapping[str, int] | None = None,
 ) -> None:
     """The worker process: do jobs, by default of the configured `lanes`, and what comes round, until `ending` is set and what runs has had its time."""
-    from mediacdn.jobs.bell import TableBell  # taskiq takes a third of a second to import, which a server need not wait for
+    from mediacdn.jobs.bell import Bell  # taskiq takes a third of a second to import, which a server need not wait for
     from mediacdn.jobs.lanes import work_lanes
 
     loaded = plugins or Plugins.load(config.plugins)
@@ -51,8 +51,8 @@ async def run_worker(
         )
         runner = Runner(rows, {KIND: recipes, PURGES: Purging(config.purge)}, changes.told, settings)
 
-        def bell(lane: str) -> TableBell:
-            return TableBell(rows, lane, settings.poll_every)
+        def bell(lane: str) -> Bell:
+            return Bell(rows, lane, settings.poll_every, opened.broker, settings.poll_beside)
 
         async with asyncio.TaskGroup() as group:
             round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]

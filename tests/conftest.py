@@ -11,6 +11,7 @@ from mediacdn.config import Database
 from tests.services.postgres import PostgresServer
 from tests.services.rclone import RcloneServer, rclone
 from tests.services.swift import SwiftServer, swift
+from tests.services.valkey import ValkeyServer
 
 collect_ignore = ["external_plugin"]  # a distribution of its own: test_external_plugin.py installs it and runs its tests
 
@@ -37,6 +38,17 @@ def postgres_template(postgres_server: PostgresServer, tmp_path_factory: pytest.
     name = postgres_server.create_database()
     asyncio.run(migrate(Database(url=postgres_server.url(name), timeout=30), tmp_path_factory.mktemp("unused")))
     return name
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A Valkey of this session's own; who plays outages with it leaves it running, and keeps to a prefix of its own."""
+    server = ValkeyServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.destroy()
 
 
 @pytest.fixture(scope="session")

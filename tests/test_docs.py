@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 import mediacdn
 from mediacdn import errors
+from mediacdn.catalog.notify import PostgresBusConfig
 from mediacdn.config import Config, EdgeRule, Purge, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
@@ -127,14 +128,18 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     purging = {f"purge.{field}" for field in Purge.__struct_fields__}
     core = {dotted(key) for key in keys(Config)} - {"storage", "routing", "purge"} | routing | caching | defining | purging
     drivers: set[str] = set()
-    loaded = Plugins.load((*Config().plugins, "cloudfront", "s3"))
-    for seam, name, table in (
-        ("storage", "local", "storage.default"),
-        ("storage", "s3", "storage.cold"),
-        ("authenticator", "jwt", "auth.jwt"),
-        ("links", "cloudfront", "links.cloudfront"),
+    loaded = Plugins.load([*Config().plugins, "cloudfront", "redis", "s3"])
+    shared = {dotted(key) for key in keys(loaded.driver("bus", "redis").config)}
+    for table, config, common in (
+        ("storage.default", loaded.driver("storage", "local").config, set()),
+        ("storage.cold", loaded.driver("storage", "s3").config, set()),
+        ("auth.jwt", loaded.driver("authenticator", "jwt").config, set()),
+        ("links.cloudfront", loaded.driver("links", "cloudfront").config, set()),
+        ("edge.postgres", PostgresBusConfig, set()),
+        ("redis", loaded.driver("bus", "redis").config, set()),
+        ("jobs.redis", loaded.driver("broker", "redis").config, shared),
     ):
-        drivers |= {table} | {f"{table}.{dotted(key)}" for key in keys(loaded.driver(seam, name).config)}
+        drivers |= {table} | {f"{table}.{key}" for key in {dotted(key) for key in keys(config)} - common}
     sections = {key.split(".")[0] for key in core if "." in key}
     assert mentioned - {"storage.default.driver", "storage.cold.driver"} - sections == core | drivers - sections
 

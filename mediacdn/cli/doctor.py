@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mediacdn.cli.verb import Verb, answer, log_on_stderr, settings, with_settings
-from mediacdn.errors import MediaError
+from mediacdn.errors import MediaError, Unavailable
 
 if TYPE_CHECKING:
     from mediacdn.config import Config
@@ -258,10 +258,10 @@ async def _authenticators(config: "Config", plugins: "Plugins") -> AsyncIterator
 
 
 async def _edge(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:
-    """Look at the folder of the edge, and open what plugins bring to it."""
+    """Look at the folder of the edge, and open what plugins bring to it, to the jobs and to the limits."""
     import asyncio
 
-    from mediacdn.cli.drivers import open_edge
+    from mediacdn.cli.drivers import open_part
     from mediacdn.drivers import edge_folder
 
     folder = edge_folder(config)
@@ -272,16 +272,25 @@ async def _edge(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:
         yield Finding("edge directory", "fail", f"{folder} cannot be written: {error.strerror}", "correct edge.directory, or its rights")
     else:
         yield Finding("edge directory", "ok", str(folder.absolute()))
-    policy = config.edge.policy if config.edge.policy != "rules" else None
-    for part, seam, name in (("edge policy", "cache_policy", policy), ("edge bus", "bus", config.edge.bus)):
+    for part, seam, name, table in (
+        ("edge policy", "cache_policy", config.edge.policy if config.edge.policy != "rules" else None, "edge"),
+        ("edge bus", "bus", config.edge.bus, "edge"),
+        ("jobs broker", "broker", config.jobs.broker if config.jobs.broker != "table" else None, "jobs"),
+        ("limits counters", "counters", config.limits.counters if config.limits.counters != "memory" else None, "limits"),
+    ):
         if name is not None:
+            where = f"[{name}] or [{table}.{name}]" if name in config.shared else f"[{table}.{name}]"
             try:
-                async with asyncio.timeout(PATIENCE), open_edge(config, plugins, seam, name):
-                    pass
+                async with asyncio.timeout(PATIENCE), open_part(config, plugins, seam, name) as opened:
+                    check = getattr(opened, "check", None)
+                    if check is not None:
+                        await check()
+            except Unavailable as error:  # without it everything works, slower
+                yield Finding(part, "warn", f"{name}: {_sentence(error)}", f"start what the table {where} names, or correct it")
             except Exception as error:
-                yield Finding(part, "fail", _sentence(error), f"look at the table [edge.{name}], and at `plugins`")
+                yield Finding(part, "fail", _sentence(error), f"look at the table {where}, and at `plugins`")
             else:
-                yield Finding(part, "ok", f"{name}: it opens")
+                yield Finding(part, "ok", f"{name}: it opens" if check is None else f"{name}: it answers")
 
 
 async def _can_verify(check: Any) -> None:

@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -35,10 +35,13 @@ def open_authenticator(config: Config, plugins: Plugins, name: str) -> AbstractA
     return driver.open(decode_driver(driver.config, table, f"auth.{name}"), _kit(config, name))
 
 
-def open_edge(config: Config, plugins: Plugins, seam: str, name: str) -> AbstractAsyncContextManager[Any]:
-    """Open the cache_policy or bus driver of [edge.NAME]. Raises: ConfigError, PluginError; on entering what the driver raises."""
-    driver = plugins.driver(seam, name, "edge.policy" if seam == "cache_policy" else "edge.bus")
-    return driver.open(decode_driver(driver.config, config.edge.drivers.get(name, {}), f"edge.{name}"), _kit(config, name))
+def open_part(config: Config, plugins: Plugins, seam: str, name: str) -> AbstractAsyncContextManager[Any]:
+    """Open the cache_policy, bus, broker or counters driver that is configured. Raises: ConfigError, PluginError; on entering what the driver raises."""
+    from mediacdn.drivers import open_lesser, open_policy
+
+    kit = _kit(config, name)
+    opened = open_policy(config, plugins, kit) if seam == "cache_policy" else open_lesser(config, plugins, seam, kit)
+    return cast("AbstractAsyncContextManager[Any]", opened)
 
 
 def _kit(config: Config, name: str) -> Kit:

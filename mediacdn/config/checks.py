@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from mediacdn.config.decoding import Path, Reader, found, nearest
-from mediacdn.config.sections import Auth, Config, Edge, EdgeRule, Limits, PurgeCall, Rule, Server, Signing, Variants
+from mediacdn.config.sections import HOSTS, Auth, Config, Edge, EdgeRule, Limits, PurgeCall, Rule, Server, Signing, Variants
 from mediacdn.model import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -55,6 +55,8 @@ def check(config: Config, reader: Reader) -> None:
     for number, rule in enumerate(config.routing):
         _conditions(rule, ("routing", number), config, reader)
     _edge(config.edge, config, reader)
+    _driver(config.jobs.broker, ("jobs", "broker"), reader)
+    _driver(config.limits.counters, ("limits", "counters"), reader)
     _variants(config.variants, reader)
     _once(config.plugins, ("plugins",), reader)
 
@@ -242,9 +244,9 @@ def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reade
 def _edge(edge: Edge, config: Config, reader: Reader) -> None:
     for key, name in (("policy", edge.policy if edge.policy != "rules" else None), ("bus", edge.bus)):
         if name is not None:
-            _names([name], ("edge", key), reader)
-        if name in Edge.__struct_fields__:
-            reader.problem(("edge", key), f"names the driver {name!r}, whose table [edge.{name}] would be the key of this name")
+            _driver(name, ("edge", key), reader)
+    if edge.bus == "postgres" and not config.database.url:
+        reader.problem(("edge", "bus"), 'is "postgres", which needs database.url; the embedded database serves one node')
     if edge.policy == edge.bus != "rules":
         reader.problem(("edge", "bus"), f"names {edge.bus!r}, as edge.policy does; two drivers cannot share the table [edge.{edge.bus}]")
     if edge.rules and edge.policy != "rules":
@@ -272,6 +274,12 @@ def _edge(edge: Edge, config: Config, reader: Reader) -> None:
     everything = next((number for number, rule in enumerate(edge.rules) if not _asks(rule)), len(edge.rules))
     for number in range(everything + 1, len(edge.rules)):
         reader.problem(("edge", "rules", number), f"is never reached: edge.rules[{everything}] before it has no conditions")
+
+
+def _driver(name: str, path: tuple[str, str], reader: Reader) -> None:
+    _names([name], path, reader)
+    if name in HOSTS[path[0]].__struct_fields__:
+        reader.problem(path, f"names the driver {name!r}, whose table [{path[0]}.{name}] would be the key of this name")
 
 
 def _edge_folder(edge: Edge, config: Config, reader: Reader) -> None:

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from mediacdn.config.checks import check
 from mediacdn.config.decoding import COMMAND_LINE, Reader, Text, decode, dotted
 from mediacdn.config.layers import Layers
-from mediacdn.config.sections import HOSTS, Auth, Config, Edge, Inspection, Links
+from mediacdn.config.sections import HOSTS, Auth, Config, Edge, Inspection, Jobs, Limits, Links
 from mediacdn.config.showing import flatten
 
 T = TypeVar("T", bound=Struct)
@@ -59,7 +59,13 @@ def decode_driver(kind: type[T], table: Mapping[str, Any], path: str, sources: M
 
 
 def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
-    """Give each storage its driver, and move the tables of the drivers of [auth], [edge], [inspection], [links] and [recipes] to where the Structs keep them."""
+    """Give each storage its driver, and move the tables of drivers, and those that plugins share, to where the Structs keep them."""
+    own = {
+        key: tree.pop(key) for key in _listed(Config, "plugins", tree) - set(Config.__struct_fields__) if isinstance(tree.get(key), dict)
+    }
+    if "shared" in tree:
+        reader.unknown(Config, ("shared",))
+    tree["shared"] = own
     storage = tree.setdefault("storage", {})
     if isinstance(storage, dict):
         storage.setdefault("default", {})
@@ -71,6 +77,8 @@ def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:
         ("edge", _edge, "neither edge.policy nor edge.bus names"),
         ("inspection", _inspectors, "inspection.inspectors does not name"),
         ("links", _links, "links.via does not name"),
+        ("jobs", _broker, "jobs.broker does not name"),
+        ("limits", _counters, "limits.counters does not name"),
         ("recipes", _actions, ""),
     ):
         if isinstance(table := tree.get(section), dict):
@@ -100,6 +108,14 @@ def _edge(edge: dict[str, Any]) -> set[str]:
 
 def _links(links: dict[str, Any]) -> set[str]:
     return {str(links.get("via", Links().via))}
+
+
+def _broker(jobs: dict[str, Any]) -> set[str]:
+    return {str(jobs.get("broker", Jobs().broker))}
+
+
+def _counters(limits: dict[str, Any]) -> set[str]:
+    return {str(limits.get("counters", Limits().counters))}
 
 
 def _actions(recipes: dict[str, Any]) -> set[str]:

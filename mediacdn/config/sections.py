@@ -147,7 +147,7 @@ class Edge(Section, frozen=True):
     policy: str = "rules"
     """The cache_policy driver; "rules" is the built-in one."""
     bus: str | None = None
-    """The driver that tells other nodes of changes at once; without one they learn of them by the sweep."""
+    """The driver that tells other nodes of changes at once; without one they learn of them by the sweep. "postgres" is the built-in one."""
     rules: tuple[EdgeRule, ...] = ()
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
     """Filled from the [edge.NAME] tables; not a key of its own."""
@@ -244,6 +244,10 @@ class Limits(Section, frozen=True):
     """0 is ten seconds of the rate."""
     max_metadata_size: Amount = 65536
     max_tags: Amount = 64
+    counters: str = "memory"
+    """The driver that counts for the rates, with its own table [limits.NAME]; "memory" is each server process for itself."""
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [limits.NAME] tables; not a key of its own."""
 
 
 class Inspection(Section, frozen=True):
@@ -271,9 +275,15 @@ class Jobs(Section, frozen=True):
     backoff_max: Seconds = 300.0
     poll_every: Seconds = 0.1
     """How often a lane with nothing to do looks for jobs."""
+    broker: str = "table"
+    """The driver that tells workers of jobs sooner than their next look, with its own table [jobs.NAME]; "table" is none."""
+    poll_beside: Seconds = 2.0
+    """In place of `poll_every` as long as the broker can be heard."""
     keep_completed: Amount = 86400
     """How long a completed or cancelled job is kept, to be looked at."""
     keep_failed: Amount = 2_592_000
+    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the [jobs.NAME] tables; not a key of its own."""
 
 
 class Variants(Section, frozen=True):
@@ -332,6 +342,8 @@ class Config(Section, frozen=True):
     recipes: Recipes = Recipes()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt", "vips", "pdf")
+    shared: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    """Filled from the tables that are named after plugins, such as [redis]: what the tables of the drivers of this name have in common."""
 
     @property
     def lanes(self) -> dict[str, int]:
@@ -339,5 +351,13 @@ class Config(Section, frozen=True):
         return {**({PURGES: 2} if self.purge else {}), **self.jobs.lanes}
 
 
-HOSTS: dict[str, type[Struct]] = {"auth": Auth, "edge": Edge, "inspection": Inspection, "links": Links, "recipes": Recipes}
-"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME], [inspection.NAME], [links.NAME] and [recipes.NAME]."""
+HOSTS: dict[str, type[Struct]] = {
+    "auth": Auth,
+    "edge": Edge,
+    "inspection": Inspection,
+    "jobs": Jobs,
+    "limits": Limits,
+    "links": Links,
+    "recipes": Recipes,
+}
+"""The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME] and so on."""

@@ -13,7 +13,10 @@ from mediacdn.config.sections import HOSTS, Config
 def flatten(config: Config) -> Iterator[tuple[Path, Any]]:
     """List every key in force with its value; the tables of drivers stand at [auth.NAME] and the like, as they are written."""
     for path, value in _leaves(config, ()):
-        if path[0] not in HOSTS or path[1] != "drivers":
+        if path[0] == "shared":
+            if len(path) > 1:
+                yield path[1:], value
+        elif path[0] not in HOSTS or path[1] != "drivers":
             yield path, value
         elif len(path) > 2:
             yield (path[0], *path[2:]), value

@@ -47,7 +47,8 @@ from mediacdn.routes.views import Addresses, Record, anonymous
 from mediacdn.ulids import is_ulid
 
 FORM_SLACK = 1024 * 1024  # what a form's fields and framing may add to the file
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=10)
+"""How long a key stays taken when whoever took it died; lengthened every few seconds while the upload lasts."""
 ULID = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 # The pattern only documents: any other text names no media, which is 404 and not a malformed request.
 Id = Annotated[str, Param(description="The media's ULID, upper case", schema_extra={"pattern": ULID})]

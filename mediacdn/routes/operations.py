@@ -29,7 +29,7 @@ class Health(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True, omit_defaults=True):
-    """`checks` names each dependency's state; shown to operators only."""
+    """`status` is ready, degraded (all works, some of it slower), unready or draining; `checks` names each dependency's state, for operators only."""
 
     status: str
     checks: dict[str, str] = {}
@@ -59,6 +59,7 @@ def operation_routes(
     addresses: Addresses,
     exposition: Callable[[], Awaitable[bytes]],
     checks: Mapping[str, Check],
+    lesser: Mapping[str, Check],
     draining: Callable[[], bool],
     storage_mode: str,
     region: str | None,
@@ -88,12 +89,12 @@ def operation_routes(
         tags=["operations"],
     )
     async def readyz(request: Asked) -> Response[Readiness]:
-        """200 when every dependency answers, else 503."""
+        """200 when every dependency answers that is needed, else 503."""
         states: dict[str, str] = {}
 
-        async def ask(name: str, check: Check) -> None:
+        async def ask(name: str, check: Check, seconds: float) -> None:
             try:
-                with anyio.fail_after(3):
+                with anyio.fail_after(seconds):
                     await check()
                 states[name] = "ok"
             except (MediaError, TimeoutError) as error:
@@ -101,10 +102,13 @@ def operation_routes(
 
         async with anyio.create_task_group() as group:
             for name, check in checks.items():
-                group.start_soon(ask, name, check)
-        ready = not draining() and all(state == "ok" for state in states.values())
-        status = "ready" if ready else "draining" if draining() else "unready"
-        shown = states if await operator(request) else {}
+                group.start_soon(ask, name, check, 3.0)
+            for name, check in lesser.items():
+                group.start_soon(ask, name, check, 1.0)
+        ready = not draining() and all(states[name] == "ok" for name in checks)
+        well = "ready" if all(states[name] == "ok" for name in lesser) else "degraded"
+        status = well if ready else "draining" if draining() else "unready"
+        shown = dict(sorted(states.items())) if await operator(request) else {}
         return Response(Readiness(status, shown), status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "5"})
 
     @get("/.well-known", responses=problems(), tags=["operations"])

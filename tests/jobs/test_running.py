@@ -18,7 +18,7 @@ from mediacdn.catalog.jobs import LeaseLost
 from mediacdn.config import Database, Jobs
 from mediacdn.errors import StorageUnavailable, TooManyRequests, Undecodable
 from mediacdn.jobs.backoff import hopeless, pause
-from mediacdn.jobs.bell import TableBell
+from mediacdn.jobs.bell import Bell
 from mediacdn.jobs.lanes import work_lanes
 from mediacdn.jobs.runner import Runner, Running, Work
 from mediacdn.model import Change, Job, JobState, NewJob, StepRun
@@ -51,8 +51,8 @@ async def worker(
     ending = asyncio.Event()
     runner = Runner(catalog.jobs, kinds, told, settings)
 
-    def bell(lane: str) -> TableBell:
-        return TableBell(catalog.jobs, lane, settings.poll_every)
+    def bell(lane: str) -> Bell:
+        return Bell(catalog.jobs, lane, settings.poll_every)
 
     async with asyncio.TaskGroup() as group:  # which ends the test when the worker dies
         task = group.create_task(work_lanes(lanes or {"images": 4}, bell, runner, ending, grace))

@@ -97,6 +97,11 @@ class PostgresServer:
         """Take the server away without a word; its backends notice and end."""
         self._signal(signal.SIGKILL)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 

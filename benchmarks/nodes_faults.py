@@ -1,0 +1,125 @@
+"""The fault table: one part at a time is killed under load and brought back; who noticed, for how long, and what was lost or doubled, which must be nothing."""
+
+import time
+from collections import Counter
+from typing import Any
+
+from msgspec import Struct
+
+from benchmarks.machine import progress
+from benchmarks.nodes_load import Answer, Load
+from benchmarks.nodes_world import World
+from tests.services import samples
+
+HOT = 12
+STEADY = 2.0
+REFUSED_WITHIN = 3.0
+RECOVERED_WITHIN = 10.0
+JOBS_WITHIN = 60.0
+HELD = "409 idempotency_in_flight"
+"""What a writer is told who tries again while the key is still that of the process that died: until its lease has run out."""
+
+
+class Row(Struct, frozen=True):
+    """A fault. Seconds; `reads` and `writes` count answers by what they were; `wrong` names what must not be."""
+
+    fault: str
+    away: float
+    recovered: float
+    jobs_after: float
+    slowest_read: float
+    slowest_refusal: float
+    reads: dict[str, int]
+    writes: dict[str, int]
+    lost: int
+    doubled: int
+    wrong: list[str]
+
+
+def fault_table(world: World, *, away: float, after: float) -> list[Row]:
+    """Every fault in turn: so many seconds `away`, and `after` it is back."""
+    bodies = [samples.binary(10_000 + number, f"hot {number}".encode()) for number in range(HOT)]
+    hot = {world.nodes.upload(body, public="true")["id"]: body for body in bodies}
+    rows = []
+    for fault, (take, bring) in world.faults().items():
+        rows.append(_play(world, hot, fault, take, bring, away, after))
+        progress(f"{fault}: recovered after {rows[-1].recovered:.2f} s, lost {rows[-1].lost}, doubled {rows[-1].doubled} {rows[-1].wrong}")
+    return rows
+
+
+def _play(world: World, hot: dict[str, bytes], fault: str, take: Any, bring: Any, away: float, after: float) -> Row:
+    load = Load(world.nodes, hot, seed=fault)
+    load.start()
+    time.sleep(STEADY)
+    take()
+    gone = time.monotonic()
+    time.sleep(away)
+    bring()
+    back = time.monotonic()
+    time.sleep(after)
+    load.finish()
+    jobs_after = _jobs_done(world)
+    during = [each for each in load.writes if not each.ok]
+    recovered = max([0.0, *(each.ended - back for each in [*during, *(each for each in load.reads if not each.ok)])])
+    lost, doubled = _checked(world, load)
+    return Row(
+        fault=fault,
+        away=back - gone,
+        recovered=recovered,
+        jobs_after=jobs_after,
+        slowest_read=max(each.ended - each.began for each in load.reads),
+        slowest_refusal=max((each.ended - each.began for each in during), default=0.0),
+        reads=dict(Counter(each.what for each in load.reads)),
+        writes=dict(Counter(each.what for each in load.writes)),
+        lost=lost,
+        doubled=doubled,
+        wrong=_wrong(fault, load, recovered, lost, doubled, jobs_after),
+    )
+
+
+def _wrong(fault: str, load: Load, recovered: float, lost: int, doubled: int, jobs_after: float) -> list[str]:
+    """What breaks a promise."""
+    refused = [each for each in load.writes if each.what.startswith("node 503")]
+    cut = [each for each in load.reads if not each.ok]
+    promises = {
+        "lost": lost == 0,
+        "doubled": doubled == 0,
+        "recovery took too long": recovered <= RECOVERED_WITHIN,
+        "a refusal took too long": all(each.ended - each.began <= REFUSED_WITHIN for each in refused),
+        "503 without Retry-After": all(each.retry_after for each in refused),
+        "writes never went on": bool(load.writes) and load.writes[-1].ok,
+        "other bytes": not any(each.what == "other bytes" for each in load.reads),
+        # A killed node takes the answers with it that it was giving; for any other fault a cached read goes on.
+        "cached reads failed": len(cut) <= (6 if fault == "one API node" else 0),
+        "writes failed of what nobody needs": not fault.startswith(("redis", "one worker")) or all(each.ok for each in load.writes),
+        "a node failed unexpectedly": all(_expected(each) for each in [*load.reads, *load.writes]),
+        "jobs were not done": jobs_after <= JOBS_WITHIN,
+    }
+    return [what for what, holds in promises.items() if not holds]
+
+
+def _expected(answer: Answer) -> bool:
+    return not answer.what.startswith("node ") or answer.what.startswith("node 503") or answer.what.endswith(HELD)
+
+
+def _jobs_done(world: World) -> float:
+    began = time.monotonic()
+    while time.monotonic() - began < JOBS_WITHIN:
+        found = world.jobs()
+        if not found.get("Pending") and not found.get("Processing"):
+            return time.monotonic() - began
+        time.sleep(0.1)
+    return JOBS_WITHIN + 1
+
+
+def _checked(world: World, load: Load) -> tuple[int, int]:
+    """What was acknowledged and is not there, byte by byte of a sample and by its row of all; and what is there twice."""
+    held = {row["id"]: row["digest"] for row in world.rows("SELECT id, digest FROM media WHERE owner = 'writer'")}
+    lost = sum(held.get(media) != digest for digest, media in load.stored.items())
+    for _, media in list(load.stored.items())[:: max(1, len(load.stored) // 100)]:
+        answer = world.nodes.client.get(f"/v1/media/{media}", headers=world.nodes.auth("writer"))
+        lost += answer.status_code != 200
+    twice = "SELECT digest FROM media WHERE owner = 'writer' AND source_id IS NULL GROUP BY digest HAVING count(*) > 1"
+    made = "SELECT source_id FROM media WHERE source_id IS NOT NULL GROUP BY source_id, relationship HAVING count(*) > 1"
+    unmade = "SELECT id FROM jobs WHERE state = 'Failed'"
+    return lost + len(world.rows(unmade)), len(world.rows(twice)) + len(world.rows(made))
