@@ -320,6 +320,17 @@ class StepRun(Struct, frozen=True, kw_only=True):
     error_message: str | None = None
 
 
+class Derivation(Struct, frozen=True, kw_only=True):
+    """Where a derivative comes from: the step of a recipe done to `media_id` with these normal arguments. `fingerprint` is its task's, also when that is gone."""
+
+    media_id: str
+    code: str
+    version: int
+    arguments: dict[str, Any]
+    fingerprint: str
+    step: str
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A job's row, whole. `fence` moves with every change of who may write to it; `revision` with every change that a watcher would want to see."""
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
-from mediacdn.catalog.derivatives import FOLLOWED, follow
+from mediacdn.catalog.derivatives import FOLLOWED, follow, forget_recipes
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import credit, used
 from mediacdn.catalog.pages import Filters, page
@@ -134,6 +134,7 @@ class MediaRows:
             await credit(connection, gone.owner, gone.size)
             await let_go(connection, gone.storage, gone.storage_key)
             await forget_variants(connection, id)
+            await forget_recipes(connection, id)
             return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)
