@@ -73,11 +73,11 @@ class DerivativeRows:
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._known_words = transactions.in_words(KNOWN)
+        self._known_words = transactions.words(KNOWN)
 
     async def find(self, derivation_key: str) -> Media | None:
         """Read the live derivative of this key. Raises: Quarantined, when it is withheld: made again under another id it would be a way around that."""
-        if await self._transactions.point(self._known_words, dedupe_key(derivation_key)) is None:
+        if await self._transactions.point(self._known_words, key=dedupe_key(derivation_key)) is None:
             return None  # as for nearly every new job
         now = self._clock.now()
         here = and_(media.c.dedupe_key == dedupe_key(derivation_key), or_(media.c.expires_at.is_(None), media.c.expires_at > now))

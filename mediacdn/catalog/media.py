@@ -42,20 +42,17 @@ class MediaRows:
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._card_words = transactions.in_words(CARD_BY_ID)
+        self._media_words = transactions.words(BY_ID)
+        self._card_words = transactions.words(CARD_BY_ID)
 
     async def get(self, id: str) -> Media | None:
         """Read a media, whatever its state; None for an id that never was."""
-
-        async def work(connection: AsyncConnection) -> Media | None:
-            row = (await connection.execute(BY_ID, {"id": id})).one_or_none()
-            return None if row is None else media_of(row)
-
-        return await self._transactions.read(work)
+        row = await self._transactions.point(self._media_words, id=id)
+        return None if row is None else media_of(self._media_words.read(row))
 
     async def card(self, id: str) -> Card | None:
         """Read what delivery needs of a media, whatever its state."""
-        row = await self._transactions.point(self._card_words, id)
+        row = await self._transactions.point(self._card_words, id=id)
         return None if row is None else card_of(row)
 
     async def page(

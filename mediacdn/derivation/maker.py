@@ -113,8 +113,7 @@ class Maker:
         storage = self._storages.get(source.storage)
         if storage is None:
             raise StorageUnavailable("The storage of this object is not configured")
-        async with self._scratch.file() as descriptor:
-            output = Output(descriptor, progress)
+        async with self._scratch.output(progress) as output:
             yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
 
     async def _derivative(
