@@ -35,7 +35,7 @@ class Sandbox:
         self._setup = setup
         self._environment = dict(environment)
         self._queue = queue
-        self._slots = [_Slot(self._spawn, self._prepare, setup.jobs) for _ in range(children)]
+        self._slots = [_Slot(self._spawn, self._prepare, setup.jobs, setup.resident // 2) for _ in range(children)]
         self._free = list(self._slots)
         self._waiters: deque[asyncio.Future[_Slot]] = deque()
         self._open = True
@@ -171,8 +171,9 @@ class Sandbox:
 class _Slot:
     """The place of one child: who is there, and who is on the way."""
 
-    def __init__(self, spawn: Callable[[], Awaitable[Child]], prepare: Callable[[Child], Awaitable[None]], jobs: int) -> None:
+    def __init__(self, spawn: Callable[[], Awaitable[Child]], prepare: Callable[[Child], Awaitable[None]], jobs: int, kept: int) -> None:
         self.child: Child | None = None
+        self._kept = kept
         self._spawn = spawn
         self._prepare = prepare
         self._jobs = jobs
@@ -196,8 +197,8 @@ class _Slot:
             self.child = None
 
     def tidy(self) -> None:
-        """Let a child go that has done its share, and have the next one start meanwhile."""
-        if self.child is not None and self.child.asked >= self._jobs:
+        """Let a child go that has done its share, or keeps so much memory that the next request may lack it; have the next one start meanwhile."""
+        if self.child is not None and (self.child.asked >= self._jobs or 0 < self._kept < self.child.memory):
             self.spoil()
         if self.child is None and not self._closed:
             self._begin()
@@ -249,6 +250,7 @@ async def open_sandbox(
     queue: int = 64,
     jobs: int = 200,
     memory: int = 1 << 30,
+    resident: int = 300_000_000,
     processor: float = 30.0,
     output: int = 64 << 20,
     files: int = 32,
@@ -259,10 +261,12 @@ async def open_sandbox(
 
     Each is started when it is wanted; with `warm` the first one a moment after this, which costs nobody's start.
 
-    `memory` is bytes of address space, `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
+    `memory` is bytes of address space and `resident` of it those in real memory, 0 for as much as there is; `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
     """
-    setup = Setup(call=call, parent=os.getpid(), memory=memory, processor=processor, output=output, files=files, jobs=jobs)
+    setup = Setup(
+        call=call, parent=os.getpid(), memory=memory, resident=resident, processor=processor, output=output, files=files, jobs=jobs
+    )
     box = Sandbox(setup, environment or {}, children, queue)
     warming = asyncio.create_task(box.warm(WARM_AFTER)) if warm else None
     try:

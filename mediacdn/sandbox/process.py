@@ -22,6 +22,7 @@ _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _START = 30.0
 """Seconds that a child may take from exec to its first word; on a busy machine the imports alone take some of them."""
 _TAIL = 4096
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _FOLDERS = re.compile(r"(?:/[^\s/:'\"]+)+/")
 _decode = msgspec.msgpack.Decoder(Reply).decode
 
@@ -77,6 +78,15 @@ class Child:
     @property
     def alive(self) -> bool:
         return self._process.returncode is None
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it holds, in memory or promised: what it has freed without giving it back as well."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb", buffering=0) as file:
+                return int(file.read().split()[5]) * _PAGE
+        except (OSError, IndexError):
+            return 0
 
     async def ask(self, frame: bytes, descriptors: Sequence[int]) -> Reply:
         """Have the child do one request; whoever gives up waiting must kill it. Raises: Unsent, Broken."""

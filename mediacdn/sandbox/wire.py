@@ -21,6 +21,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     call: str
     parent: int
     memory: int
+    resident: int
     processor: float
     output: int
     files: int

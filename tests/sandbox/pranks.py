@@ -38,6 +38,17 @@ def upper(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     return {"read": len(text), "writable": writable}
 
 
+KEPT: list[bytearray] = []
+
+
+def keep(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Hold on to so much memory, touched, for good."""
+    held = bytearray(request["bytes"])
+    held[::4096] = b"x" * len(held[::4096])
+    KEPT.append(held)
+    return {"pid": os.getpid()}
+
+
 def tell(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     """What this process is and has."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -163,6 +174,6 @@ def forge(request: dict[str, Any], descriptors: list[int]) -> None:
 DO: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
     each.__name__: each
     for each in (
-        echo, upper, tell, sleep, deaf, spin, hoard, abort_for_memory, fill, fall, leave, shout, refuse, fail, spawn, unpackable, large, forge,
+        echo, keep, upper, tell, sleep, deaf, spin, hoard, abort_for_memory, fill, fall, leave, shout, refuse, fail, spawn, unpackable, large, forge,
     )
 }  # fmt: skip

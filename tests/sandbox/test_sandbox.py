@@ -80,6 +80,22 @@ async def test_a_child_stays_warm_and_is_replaced_after_its_jobs() -> None:
         assert await gone(pids[0], pids[3])
 
 
+async def test_a_child_that_keeps_much_memory_is_replaced() -> None:
+    async with opened(resident=200 << 20) as box:
+        pids = [(await box.run({"do": "keep", "bytes": 40 << 20}, deadline=5))["pid"] for _ in range(4)]
+        assert [pids[0] == pids[1], pids[1] == pids[2], pids[2] == pids[3]] == [True, True, False]
+
+
+async def test_memory_beyond_the_bound_is_refused() -> None:
+    async with opened(resident=200 << 20, memory=1 << 34) as box:
+        with pytest.raises(OverLimits, match="memory"):
+            await box.run({"do": "keep", "bytes": 200 << 20}, deadline=5)
+        with pytest.raises(OverLimits, match="memory"):
+            await box.run({"do": "hoard"}, deadline=10)
+    async with opened(resident=0, memory=1 << 34) as box:
+        await box.run({"do": "keep", "bytes": 400 << 20}, deadline=5)
+
+
 async def test_children_work_beside_each_other() -> None:
     async with opened(children=2) as box:
         began = time.monotonic()
