@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pwd import getpwnam
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ S = TypeVar("S", bound=Struct)
 CODE = 28 << 20
 """Bytes of a child's resident memory that are files: the interpreter, the libraries. RLIMIT_DATA bounds the rest (since Linux 4.7)."""
 STACK = 2 << 20
+_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -33,6 +35,7 @@ def main(descriptor: int) -> NoReturn:
     _shut(descriptor)
     with socket.socket(fileno=descriptor) as line:
         setup, _ = _receive(line, Setup)
+        _part(setup.user)
         _tie(setup.parent)
         _confine(setup)
         _thin_stacks()
@@ -58,6 +61,21 @@ def _shut(kept: int) -> None:
         if int(name) > 2 and int(name) != kept:
             with suppress(OSError):  # the listing's own
                 os.close(int(name))
+
+
+def _part(user: str) -> None:
+    """Leave the network for an empty one, where the kernel lets us, by root's right or in a namespace of users of our own; become `user`, where one is named.
+
+    Before `_tie`: a change of rights unties.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) != 0 and not user:
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    if user:
+        who = getpwnam(user)
+        os.setgroups([])
+        os.setgid(who.pw_gid)
+        os.setuid(who.pw_uid)
 
 
 def _tie(parent: int) -> None:

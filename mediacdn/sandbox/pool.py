@@ -4,7 +4,8 @@
 lie in /proc/PID/environ of a process that runs untrusted bytes; both carry pickles in both directions, so a child that was taken over has the parent run
 what it likes; neither passes descriptors, so a child needs paths and the right to open them; neither sets limits nor a process group of its own, bounds
 who waits, or drains stderr: a decoder that warns into an undrained pipe hangs at no processor time, which no limit but the wall clock's sees.
-What stays: a child keeps what it could read until it is replaced, and runs as the parent's user. Give it read-only descriptors of what it decodes.
+What stays: a child keeps what it could read until it is replaced, and runs as the parent's user unless it is told another; there is no filter of system
+calls, and no network only where the kernel allows namespaces (containers often do not). Give it read-only descriptors of what it decodes.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -34,6 +36,7 @@ class Sandbox:
     def __init__(self, setup: Setup, environment: Mapping[str, str], children: int, queue: int) -> None:
         self._setup = setup
         self._environment = dict(environment)
+        self._starter = ThreadPoolExecutor(1, "sandbox")  # a thread of its own: the kernel kills children with the thread that started them
         self._queue = queue
         self._slots = [_Slot(self._spawn, self._prepare, setup.jobs, setup.resident // 2) for _ in range(children)]
         self._free = list(self._slots)
@@ -80,6 +83,7 @@ class Sandbox:
             if not waiter.done():
                 waiter.set_exception(Unavailable())
         await asyncio.gather(*(slot.close() for slot in self._slots))
+        self._starter.shutdown(wait=False)
 
     async def _served(self, slot: "_Slot", frame: bytes, descriptors: Sequence[int], deadline: float) -> dict[str, Any]:
         for _ in range(2):
@@ -128,7 +132,7 @@ class Sandbox:
 
     async def _spawn(self) -> Child:
         try:
-            return await Child.spawn(self._environment)
+            return await Child.spawn(self._environment, self._starter)
         except OSError as error:
             _log.error("no child of the sandbox starts", call=self._setup.call, error=error.strerror)
             raise Unavailable("The sandbox has no child") from error
@@ -255,6 +259,7 @@ async def open_sandbox(
     output: int = 64 << 20,
     files: int = 32,
     environment: Mapping[str, str] | None = None,
+    user: str = "",
     warm: bool = False,
 ) -> AsyncIterator[Sandbox]:
     """Have up to `children` processes that import `call` ("module:function", called with the request and a list of descriptors), and keep them warm.
@@ -263,9 +268,18 @@ async def open_sandbox(
 
     `memory` is bytes of address space and `resident` of it those in real memory, 0 for as much as there is; `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
+    They have no network where the kernel lets them leave it; `user` is who they become, which only root can have them do.
     """
     setup = Setup(
-        call=call, parent=os.getpid(), memory=memory, resident=resident, processor=processor, output=output, files=files, jobs=jobs
+        call=call,
+        parent=os.getpid(),
+        memory=memory,
+        resident=resident,
+        processor=processor,
+        output=output,
+        files=files,
+        jobs=jobs,
+        user=user,
     )
     box = Sandbox(setup, environment or {}, children, queue)
     warming = asyncio.create_task(box.warm(WARM_AFTER)) if warm else None

@@ -26,6 +26,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     output: int
     files: int
     jobs: int
+    user: str = ""
 
 
 class Request(Struct, frozen=True):

@@ -110,7 +110,7 @@ async def _opened(path: str | None) -> AsyncIterator[list[int]]:
 async def _box(config: FactsConfig, output: int, warm: bool) -> AsyncIterator[Sandbox]:
     async with open_sandbox(
         call=_CALL, children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory, resident=config.resident,
-        processor=config.processor, output=output, environment=_ENVIRONMENT, warm=warm,
+        processor=config.processor, output=output, environment=_ENVIRONMENT, user=config.user, warm=warm,
     ) as box:  # fmt: skip
         yield box
 

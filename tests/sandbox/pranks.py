@@ -1,5 +1,6 @@
 """What a child may be made to do: the well-behaved things, and what a decoder that has been taken over or has broken would do."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -49,6 +50,12 @@ def keep(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     return {"pid": os.getpid()}
 
 
+def signal_at_parents_death() -> int:
+    told = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(told), 0, 0, 0)
+    return told.value
+
+
 def tell(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     """What this process is and has."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -67,6 +74,10 @@ def tell(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         "folder": os.getcwd(),
         "pid": os.getpid(),
         "isolated": sys.flags.isolated,
+        "user": os.getuid(),
+        "groups": os.getgroups(),
+        "net": [line.split(":")[0].strip() for line in Path("/proc/self/net/dev").read_text().splitlines()[2:]],
+        "parting": signal_at_parents_death(),
     }  # fmt: skip
 
 
