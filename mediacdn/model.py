@@ -303,6 +303,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     priority: int = 0
     max_attempts: int = 3
     created_by: str | None = None
+    tracked: bool = True
+    """Whether its row stays for a while when it has ended well."""
 
 
 class StepRun(Struct, frozen=True, kw_only=True):
@@ -355,6 +357,7 @@ class Job(Struct, frozen=True, kw_only=True):
     error_code: str | None
     error_message: str | None
     created_by: str | None
+    tracked: bool
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

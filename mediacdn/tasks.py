@@ -48,9 +48,10 @@ class Tasks:
         self._clock = clock
         self._attempts = attempts
 
-    async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None) -> tuple[Job, bool]:
+    async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None, track: bool = True) -> tuple[Job, bool]:
         """Have a recipe done to a media, or find the task that does it, or did; True when it is to be run because of this.
 
+        Without `track` a single step leaves no task behind when it has ended well; what has more of them is always tracked.
         A task that failed or was cancelled starts again, and so does a completed one of whose outputs one is deleted or expired.
         Raises: NotFound (no such recipe), InvalidArgument, Unprocessable (it takes no media of this type), Conflict (there are no bytes to be read).
         """
@@ -70,6 +71,7 @@ class Tasks:
             fingerprint=fingerprint,
             max_attempts=self._attempts,
             created_by=by,
+            tracked=track or len(settled.steps) > 1,
         )
         job, started, changes = await self._catalog.jobs.ask(new, again=again)
         await self._told(changes)
@@ -84,7 +86,7 @@ class Tasks:
 
     async def of_media(self, media_id: str, *, limit: int, after: str | None = None) -> tuple[list[Job], str | None]:
         """List a media's tasks, newest first."""
-        return await self._catalog.jobs.page(limit=limit, after=after, kind=KIND, media_id=media_id)
+        return await self._catalog.jobs.page(limit=limit, after=after, kind=KIND, media_id=media_id, tracked=True)
 
     async def cancel(self, id: str) -> Job:
         """Cancel a job of any kind. Raises: NotFound; Conflict, when it has ended otherwise."""

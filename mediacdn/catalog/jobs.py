@@ -126,6 +126,7 @@ COMPLETE = (
         jobs.c.fence == bindparam("held"),
         jobs.c.state == JobState.PROCESSING.value,
         not_(jobs.c.required),
+        jobs.c.tracked,
     )
     .values(COMPLETED)
     .returning(jobs.c.id)
@@ -165,16 +166,22 @@ class JobRows:
 
         async def work(connection: AsyncConnection) -> tuple[Job, bool, list[Change]]:
             now = self._clock.now()
-            row = self._transactions.insert(jobs).values(_row(new, now)).on_conflict_do_nothing(index_elements=["fingerprint"])
-            created = (await connection.execute(row.returning(*COLUMNS))).one_or_none()
+            fresh = self._transactions.insert(jobs).values(_row(new, now)).on_conflict_do_nothing(index_elements=["fingerprint"])
+            created = (await connection.execute(fresh.returning(*COLUMNS))).one_or_none()
             if created is not None:
                 return job_of(created), True, []
             over = (JobState.FAILED.value, JobState.CANCELLED.value, *((JobState.COMPLETED.value,) if again else ()))
             same = jobs.c.fingerprint == new.fingerprint
-            restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now)
+            restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now, tracked=new.tracked)
             if restarted is not None:
                 return restarted, True, await self._judge(connection, [restarted], now)
-            return job_of((await connection.execute(select(*COLUMNS).where(same))).one()), False, []
+            if new.tracked:  # also what somebody else did not care to
+                await connection.execute(update(jobs).where(same, not_(jobs.c.tracked)).values(tracked=True))
+            row = (await connection.execute(select(*COLUMNS).where(same))).one_or_none()
+            if row is None:  # it ended in between, and left no record
+                created = (await connection.execute(fresh.returning(*COLUMNS))).one()
+                return job_of(created), True, []
+            return job_of(row), False, []
 
         return await self._transactions.write(work)
 
@@ -221,6 +228,7 @@ class JobRows:
         lane: str | None = None,
         kind: str | None = None,
         media_id: str | None = None,
+        tracked: bool = False,
     ) -> tuple[list[Job], str | None]:
         """List jobs, newest first, of ids below `after`; with the cursor of the next page, None at the end."""
         where = [
@@ -229,6 +237,7 @@ class JobRows:
             *([jobs.c.lane == lane] if lane else []),
             *([jobs.c.kind == kind] if kind else []),
             *([jobs.c.media_id == media_id] if media_id else []),
+            *([jobs.c.tracked] if tracked else []),
         ]
         found = await self._many(and_(True, *where), limit + 1)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
@@ -378,12 +387,20 @@ class JobRows:
             row = (await connection.execute(statement, given)).one_or_none()
             if row is None:
                 return False, []
-            return True, await self._judge(connection, [job_of(row)], self._clock.now())
+            job = job_of(row)
+            changed = await self._judge(connection, [job], self._clock.now())
+            if job.state is JobState.COMPLETED and not job.tracked:
+                await connection.execute(delete(jobs).where(jobs.c.id == job.id))
+            return True, changed
 
         return await self._transactions.write(work)
 
-    async def _restart(self, connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> Job | None:
-        statement = update(jobs).where(which).values({**_AGAIN, "run_at": now}).returning(*COLUMNS)
+    async def _restart(
+        self, connection: AsyncConnection, which: ColumnElement[bool], now: datetime, *, tracked: bool = False
+    ) -> Job | None:
+        statement = (
+            update(jobs).where(which).values({**_AGAIN, "run_at": now, **({"tracked": True} if tracked else {})}).returning(*COLUMNS)
+        )
         row = (await connection.execute(statement)).one_or_none()
         return None if row is None else job_of(row)
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     text,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -250,6 +251,7 @@ jobs = Table(
     Column("error_code", Text),
     Column("error_message", Text),
     Column("created_by", Name),
+    Column("tracked", Boolean, nullable=False, server_default=true()),
     Column("created_at", Micros, nullable=False),
     Column("started_at", Micros),
     Column("ended_at", Micros),

@@ -1,4 +1,4 @@
-"""Which recipe made what, with which arguments: as far as tasks that are still kept can tell of what was made before."""
+"""Which recipe made what, with which arguments, as far as tasks that are still kept can tell of what was made before; and which tasks leave no record."""
 
 import json
 
@@ -13,6 +13,7 @@ NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 def upgrade() -> None:
     """Create the table with its indexes, and fill it from the steps of completed tasks."""
+    op.add_column("jobs", sa.Column("tracked", sa.Boolean, nullable=False, server_default=sa.true()))
     table = op.create_table(
         "derivations",
         sa.Column("made", NAME, sa.ForeignKey("media.id", ondelete="CASCADE", name="derivations_made"), nullable=False),
