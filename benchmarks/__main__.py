@@ -30,6 +30,7 @@ PLAIN = (
     "crash",
     "jobs",
     "jobs_crash",
+    "variants",
 )
 MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"locust": "mixes"}
 
