@@ -251,10 +251,10 @@ jobs = Table(
     Column("error_code", Text),
     Column("error_message", Text),
     Column("created_by", Name),
-    Column("tracked", Boolean, nullable=False, server_default=true()),
     Column("created_at", Micros, nullable=False),
     Column("started_at", Micros),
     Column("ended_at", Micros),
+    Column("tracked", Boolean, nullable=False, server_default=true()),
 )
 
 PENDING, PROCESSING = text("state = 'Pending'"), text("state = 'Processing'")

@@ -80,13 +80,16 @@ async def test_what_was_made_before_is_credited_to_tasks_that_are_kept(empty: Da
 
     def before(connection: Any) -> None:
         connection.execute(text("DROP TABLE derivations"))
+        connection.execute(text("ALTER TABLE jobs DROP COLUMN tracked"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
         for name, given in required.items():
             table = metadata.tables[name]
             # A value for every column that must have one, as the database keeps it.
             plain = {"BIGINT": 1, "INTEGER": 1, "BOOLEAN": False, "DOUBLE": 0.0, "TEXT": "{}"}
             row = {
-                each.name: plain.get(str(each.type.compile()).split("(")[0].split(" ")[0], "{}") for each in table.c if not each.nullable
+                each.name: plain.get(str(each.type.compile()).split("(")[0].split(" ")[0], "{}")
+                for each in table.c
+                if not each.nullable and each.name != "tracked"
             }
             row |= given | ({"steps": steps, "arguments": '{"w":1}'} if name == "jobs" else {})
             connection.execute(text(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({', '.join(':' + each for each in row)})"), row)
