@@ -32,6 +32,7 @@ PLAIN = (
     "jobs",
     "jobs_crash",
     "nodes",
+    "variants",
 )
 MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"locust": "mixes"}
 

@@ -39,6 +39,8 @@ from tests.services.postgres import PostgresServer
 from tests.services.served import Served
 
 TITLE = "Jobs"
+STARTED = 4.0
+"""Seconds in which a worker has started."""
 T = TypeVar("T")
 PLUGIN = """
 from contextlib import asynccontextmanager
@@ -127,8 +129,8 @@ class World:
 
         return asyncio.run(opened())
 
-    def drained(self, count: int) -> float:
-        """Have a worker do all that is there: jobs a second. Raises: RuntimeError when one did not end well."""
+    def drained(self, count: int) -> dict[str, float]:
+        """Have a worker do all that is there: jobs a second, and milliseconds of its processor time a job. Raises: RuntimeError when one did not end well."""
         ended = (select(func.count(), func.min(jobs.c.started_at), func.max(jobs.c.ended_at)).where(jobs.c.state == "Completed"),)
 
         async def look(catalog: Catalog) -> tuple[int, datetime, datetime]:
@@ -142,13 +144,23 @@ class World:
                 await asyncio.sleep(0.2)
             return found
 
-        with self.working():
+        with self.working() as worker:
             _, first, last = self.do(look)
-        return count / (last - first).total_seconds()
+            spent = processor_time(worker.pid)
+        with self.working() as idle:  # what it takes to start, and to do nothing
+            time.sleep(STARTED)
+            spent -= processor_time(idle.pid)
+        return {"rate": count / (last - first).total_seconds(), "processor": spent * 1000 / count}
 
 
-def small_jobs(world: World, count: int) -> float:
-    """Jobs a second that do nothing."""
+def processor_time(pid: int) -> float:
+    """Seconds that a process has used, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def small_jobs(world: World, count: int) -> dict[str, float]:
+    """Jobs that do nothing."""
     with world.serving() as server:
         media = server.upload(b"one")["id"]
 
@@ -175,8 +187,8 @@ def _nothing(media: str, number: int) -> NewJob:
     )
 
 
-def thumbnails(world: World, pictures: int) -> float:
-    """Jobs a second of small pictures: a thumbnail and facts of each."""
+def thumbnails(world: World, pictures: int) -> dict[str, float]:
+    """Jobs of small pictures: a thumbnail and facts of each."""
     with world.serving() as server:
         for number in range(pictures):
             server.upload(samples.png(64, 64, str(number).encode()))
@@ -251,8 +263,18 @@ def measure(*, full: bool) -> dict[str, Any]:
 def section(outcome: dict[str, Any]) -> str:
     """The outcome for RESULTS.md."""
     rate = table(
-        ["jobs/s, one worker", "small jobs", "thumbnails and facts of small pictures"],
-        [[base, f"{outcome['small'][base]:,.0f}", f"{outcome['thumbnails'][base]:,.0f}"] for base in outcome["small"]],
+        ["one worker", "small jobs/s", "ms of processor time each", "jobs/s of small pictures", "ms each, without children"],
+        [
+            [
+                base,
+                *(
+                    f"{outcome[what][base][which]:,.{digits}f}"
+                    for what in ("small", "thumbnails")
+                    for which, digits in (("rate", 0), ("processor", 1))
+                ),
+            ]
+            for base in outcome["small"]
+        ],
     )
     wait = table(
         ["upload's answer to thumbnail read, ms", "median", "p95", "max"],

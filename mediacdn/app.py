@@ -205,9 +205,12 @@ async def _rooms(
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     accel = Accel(config.server.accel, opened.storages)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files, accel)
-    lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     new_id = Ulids()
     rings = Rings(opened.broker)
+    planner = Planner(recipes, plugins.plans, new_id, config.jobs.attempts)
+    lifecycle = Lifecycle(
+        catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit, plan=planner
+    )
     ingest = Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
@@ -220,7 +223,7 @@ async def _rooms(
         clock=clock,
         new_id=new_id,
         emit=emit,
-        plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
+        plan=planner,
         ring=rings,
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
@@ -296,7 +299,7 @@ async def _rooms(
             ingest=ingest,
             addresses=addresses,
             exposition=app.state.exposition,
-            checks=_checks(opened, config.auth.authenticators),
+            checks=_checks(opened, config.auth.authenticators, actions),
             lesser=_lesser_checks(opened),
             draining=lambda: bool(app.state.draining),
             storage_mode=default.get("driver", "local"),
@@ -335,15 +338,18 @@ def _shown(variants: Variants, recipes: Registry, media_type: str) -> bool:
     return variants.makes(media_type) or "thumbnail" in made
 
 
-def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Awaitable[None]]]:
-    """What readiness asks: the catalog, each storage, and each authenticator that can tell."""
+def _checks(opened: Opened, names: tuple[str, ...], actions: Mapping[str, Action]) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What readiness asks: the catalog, each storage, and each authenticator, inspector and action that can tell."""
     checks: dict[str, Callable[[], Awaitable[None]]] = {"catalog": opened.catalog.check}
     for name, storage in opened.storages.items():
         checks[f"storage.{name}"] = _storage_check(storage)
-    for name, each in zip(names, opened.authenticators, strict=True):
-        check = getattr(each, "check", None)
+    others: dict[str, Any] = {f"auth.{name}": each for name, each in zip(names, opened.authenticators, strict=True)}
+    others |= {f"inspector.{name}": each for name, each in opened.inspection.inspectors.items()}
+    others |= {f"action.{name}": each for name, each in actions.items()}
+    for name, driver in others.items():
+        check = getattr(driver, "check", None)
         if check is not None:
-            checks[f"auth.{name}"] = check
+            checks[name] = check
     return checks
 
 

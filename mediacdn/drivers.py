@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
@@ -109,7 +109,14 @@ async def open_drivers(
             driver = plugins.driver("inspector", name, "inspection.inspectors")
             settings = decode_driver(driver.config, config.inspection.drivers.get(name, {}), f"inspection.{name}")
             inspectors[name] = await stack.enter_async_context(driver.open(settings, kit(f"inspection.{name}")))
-        inspection = Inspection(inspectors, config.inspection.deadline, config.inspection.on_failure)
+        count: Callable[[str, str], None] | None = None
+        if inspectors:
+            verdicts = Counter("mediacdn_inspections", "What inspectors said of uploads", ("inspector", "outcome"), registry=registry)
+
+            def count(name: str, outcome: str) -> None:
+                verdicts.labels(name, outcome).inc()
+
+        inspection = Inspection(inspectors, config.inspection.deadline, config.inspection.on_failure, count)
         links: Links | None = None
         if config.links.via == "storage" and not storage_only:
             links = StorageLinks(storages)

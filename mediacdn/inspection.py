@@ -31,6 +31,8 @@ class Inspection(Struct, frozen=True):
     inspectors: Mapping[str, Inspector]
     deadline: float = 30.0
     on_failure: Literal["refuse", "quarantine", "accept"] = "refuse"
+    count: Callable[[str, str], None] | None = None
+    """Told, of each inspector and upload, the verdict's outcome, or "failed"."""
 
     @asynccontextmanager
     async def of(self, upload: Incoming) -> AsyncIterator["Watch | None"]:
@@ -69,6 +71,11 @@ class Watch:
 
     async def end(self) -> None:
         """Cancel who still inspects. One that does not end soon is left to itself: it has nothing more to see."""
+        if (count := self._rules.count) is not None:
+            for name, seat in self._seats.items():
+                verdict = self._heard(name, seat)
+                if name in self._failed or verdict is not None:  # else the upload broke off before its word
+                    count(name, "failed" if verdict is None else verdict.outcome)
         tasks = [seat.task for seat in self._seats.values()]
         for each in tasks:
             each.cancel()

@@ -12,7 +12,7 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError, StorageUnavailable
 from mediacdn.interfaces import Clock, MultipartUpload, Storage
-from mediacdn.model import Change, Event, Media
+from mediacdn.model import Change, Event, Media, NewJob
 
 Held = Callable[[str], Awaitable[Collection[str]]]
 """Gives the ids of the uploads of parts in a storage, by its name, that somebody may still complete."""
@@ -35,6 +35,7 @@ class Lifecycle:
         storages: Mapping[str, Storage],
         clock: Clock,
         emit: Callable[[Event], None],
+        plan: Callable[[Media], Sequence[NewJob]] | None = None,
     ) -> None:
         self._catalog = catalog
         self._told = told
@@ -42,6 +43,7 @@ class Lifecycle:
         self._storages = storages
         self._clock = clock
         self._emit = emit
+        self._plan = plan
 
     async def change(self, media_id: str, changes: Mapping[str, Any], *, dedupe_key: str | None, version: int | None) -> Media:
         """Raises: NotFound, PreconditionFailed, DuplicateExists."""
@@ -76,7 +78,7 @@ class Lifecycle:
         return ids
 
     async def release(self, media_id: str) -> list[str]:
-        ids, changed = await self._catalog.media.release(media_id)
+        ids, changed = await self._catalog.media.release(media_id, self._plan)
         await self._told(changed)
         for each in ids:
             self._tell("media.released", each)

@@ -315,6 +315,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     run_at: datetime | None = None
     """When it is due; at once by default."""
     created_by: str | None = None
+    tracked: bool = True
+    """Whether its row stays for a while when it has ended well."""
 
 
 class Ring(Struct, frozen=True):
@@ -337,6 +339,17 @@ class StepRun(Struct, frozen=True, kw_only=True):
     tools: dict[str, str] = {}
     error_code: str | None = None
     error_message: str | None = None
+
+
+class Derivation(Struct, frozen=True, kw_only=True):
+    """Where a derivative comes from: the step of a recipe done to `media_id` with these normal arguments. `fingerprint` is its task's, also when that is gone."""
+
+    media_id: str
+    code: str
+    version: int
+    arguments: dict[str, Any]
+    fingerprint: str
+    step: str
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -363,6 +376,7 @@ class Job(Struct, frozen=True, kw_only=True):
     error_code: str | None
     error_message: str | None
     created_by: str | None
+    tracked: bool
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

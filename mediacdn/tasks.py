@@ -9,9 +9,9 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.errors import Conflict, InvalidArgument, NotFound, Unprocessable
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Clock
-from mediacdn.model import Change, Job, JobState, Media, NewJob, Recipe, State, Status
+from mediacdn.model import Change, Derivation, Job, JobState, Media, NewJob, Recipe, State, Status
 from mediacdn.recipes.planning import KIND
-from mediacdn.recipes.registry import Registry, Settled
+from mediacdn.recipes.registry import Registry
 from mediacdn.ulids import is_ulid
 
 ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
@@ -50,9 +50,10 @@ class Tasks:
         self._attempts = attempts
         self._ring = ring
 
-    async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None) -> tuple[Job, bool]:
+    async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None, track: bool = True) -> tuple[Job, bool]:
         """Have a recipe done to a media, or find the task that does it, or did; True when it is to be run because of this.
 
+        Without `track` a single step leaves no task behind when it has ended well; what has more of them is always tracked.
         A task that failed or was cancelled starts again, and so does a completed one of whose outputs one is deleted or expired.
         Raises: NotFound (no such recipe), InvalidArgument, Unprocessable (it takes no media of this type), Conflict (there are no bytes to be read).
         """
@@ -72,6 +73,7 @@ class Tasks:
             fingerprint=fingerprint,
             max_attempts=self._attempts,
             created_by=by,
+            tracked=track or len(settled.steps) > 1,
         )
         job, started, changes = await self._catalog.jobs.ask(new, again=again)
         if started:
@@ -88,7 +90,7 @@ class Tasks:
 
     async def of_media(self, media_id: str, *, limit: int, after: str | None = None) -> tuple[list[Job], str | None]:
         """List a media's tasks, newest first."""
-        return await self._catalog.jobs.page(limit=limit, after=after, kind=KIND, media_id=media_id)
+        return await self._catalog.jobs.page(limit=limit, after=after, kind=KIND, media_id=media_id, tracked=True)
 
     async def cancel(self, id: str) -> Job:
         """Cancel a job of any kind. Raises: NotFound; Conflict, when it has ended otherwise."""
@@ -104,66 +106,26 @@ class Tasks:
         return job
 
     async def stale(self) -> AsyncIterator[Stale]:
-        """Go through the derivatives that a superseded version of a recipe made, and that its newest would make otherwise.
+        """Go through what older versions of recipes made, in or out of this program by now, that the newest would make otherwise and has not made yet."""
+        for newest in self.registry.newest():
+            after = ("", "")
+            while page := await self._catalog.derivatives.made_before(newest.code, newest.version, limit=500, after=after):
+                after = (page[-1][0].id, page[-1][1].fingerprint)
+                for media, by in page:
+                    if not await self._replaced(media, by, newest):
+                        yield Stale(media.id, by.media_id, f"{by.code}@{by.version}", newest.name, by.arguments)
 
-        A derivative is known by its derivation key, and that by the arguments: those of the tasks that are still kept, and the defaults.
-        """
-        superseded = [(old, self.registry.find(old.code)) for old in self.registry.superseded()]
-        defaults = [(self._default(old), self._default(new)) for old, new in superseded]
-        pairs = [(old, new) for old, new in defaults if old is not None and new is not None]
-        told: set[str] = set()
-        async for found in self._stale_by_tasks({old.name: new for old, new in superseded}):
-            told.add(found.id)
-            yield found
-        after = ""
-        while pairs and (page := await self._catalog.ancestry.derived(limit=500, after=after)):
-            after = page[-1].id
-            for media in page:
-                for old, new in pairs:
-                    if media.id not in told and (source := await self._source(media, old, new)) is not None:
-                        told.add(media.id)
-                        yield Stale(media.id, source, old.name, new.name, old.arguments)
-
-    def _default(self, recipe: Recipe) -> Settled | None:
-        try:
-            return self.registry.settle(recipe, {})
-        except InvalidArgument:
-            return None
-
-    async def _stale_by_tasks(self, superseded: dict[str, Recipe]) -> AsyncIterator[Stale]:
-        after: str | None = None
-        while superseded:
-            page, after = await self._catalog.jobs.page(limit=500, after=after, kind=KIND, state=JobState.COMPLETED)
-            for job in page:
-                if job.code not in superseded or job.media_id is None:
-                    continue
-                newest = superseded[job.code]
-                try:
-                    kept = {step.derivation_key(job.media_id) for step in self.registry.settle(newest, job.arguments).steps}
-                except InvalidArgument:  # the newest does not take what the old one took
-                    kept = set()
-                for output in (step.output for step in job.steps if step.output is not None):
-                    media = await self._catalog.media.get(output)
-                    if media is not None and self._here(media) and media.id != job.media_id and media.derivation_key not in kept:
-                        yield Stale(media.id, job.media_id, job.code, newest.name, job.arguments)
-            if after is None:
-                return
-
-    async def _source(self, media: Media, old: Settled, new: Settled) -> str | None:
-        """What `old` was asked for when it made this, or None when it did not, or when `new` would make the same."""
+    async def _replaced(self, media: Media, by: Derivation, newest: Recipe) -> bool:
+        """Whether the newest version makes the same, or has made its own."""
         assert media.source_id is not None
-        for number, step in enumerate(old.steps):
-            if step.derivation_key(media.source_id) != media.derivation_key:
-                continue
-            if any(each.derivation_key(media.source_id) == media.derivation_key for each in new.steps):
-                return None
-            root = media.source_id
-            for earlier in reversed(old.steps[:number]):  # one that made nothing left its input to the next
-                above = await self._catalog.media.get(root)
-                if above is not None and above.source_id is not None and earlier.derivation_key(above.source_id) == above.derivation_key:
-                    root = above.source_id
-            return root
-        return None
+        try:
+            settled = self.registry.settle(newest, by.arguments)
+        except InvalidArgument:  # it does not take what the old one took
+            return False
+        if any(step.derivation_key(media.source_id) == media.derivation_key for step in settled.steps):
+            return True
+        done = await self._catalog.derivatives.steps_done(settled.fingerprint(by.media_id))
+        return by.step in done if by.step in {step.name for step in settled.steps} else bool(done)
 
     def _fits(self, recipe: Recipe, media: Media) -> None:
         accepts = self.registry.accepts(recipe)

@@ -679,6 +679,7 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         "catalog",
         "storage default",
         "auth jwt",
+        "actions",
         "edge directory",
     )
     assert tuple(states) == parts

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "external_plugin"
 SECRET = "correct horse battery staple"
 CONFIG = """
-plugins = ["local", "jwt", "example"]
+plugins = ["local", "jwt", "example", "excerpt"]
 
 [server]
 log_format = "json"
@@ -98,7 +99,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheels: dict[str, Path]) 
 
 
 def test_everything_is_imported_from_the_wheels(site: Path, tmp_path: Path) -> None:
-    script = "import json, mediacdn, mediacdn_local, mediacdn_jwt, mediacdn_example as e; print(json.dumps([m.__file__ for m in (mediacdn, mediacdn_local, mediacdn_jwt, e)]))"
+    script = "import json, mediacdn, mediacdn_local, mediacdn_jwt, mediacdn_example as e, mediacdn_excerpt as x; print(json.dumps([m.__file__ for m in (mediacdn, mediacdn_local, mediacdn_jwt, e, x)]))"
     files = json.loads(run(site / "bin" / "python", "-c", script, cwd=tmp_path))
     assert [file for file in files if not Path(file).is_relative_to(site)] == []
 
@@ -119,7 +120,7 @@ def served(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     (folder / "mediacdn.toml").write_text(CONFIG)
     (folder / "scanner-key").write_text(SECRET + "\n")
     (folder / "scanner-key").chmod(0o600)
-    command = [site / "bin" / "mediacdn", "serve", "--config", "mediacdn.toml", "--port", "0", "--data", "data", "--no-worker", "--json"]
+    command = [site / "bin" / "mediacdn", "serve", "--config", "mediacdn.toml", "--port", "0", "--data", "data", "--json"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True)
     try:
@@ -175,6 +176,43 @@ def test_the_plugins_authenticator_decides(http: httpx.Client, media: dict[str, 
     assert http.get(path, headers={"X-Api-Key": "another horse battery staple"}).status_code == 200
     write = http.post("/v1/media", content=b"GIF89a", headers={"X-Api-Key": "another horse battery staple"})
     assert (write.status_code, write.json()["code"]) == (403, "insufficient_scope")
+
+
+def test_a_recipe_of_thirty_lines_is_told_of_run_and_served(http: httpx.Client) -> None:
+    who = {"X-Api-Key": SECRET}
+    [listed] = [each for each in http.get("/v1/recipes", headers=who).json()["items"] if each["code"] == "excerpt"]
+    assert listed == http.get("/v1/recipes/excerpt", headers=who).json()
+    assert {name: listed[name] for name in ("version", "title", "args", "steps", "requires")} == {
+        "version": 1,
+        "title": "Excerpt",
+        "args": [
+            {"name": "words", "type": "integer", "required": False, "default": 10, "min": 1, "max": 1000, "summary": "How many to keep"}
+        ],
+        "steps": [{"name": "cut", "action": "excerpt", "spec_template": {"words": "${words}"}, "relationship": "excerpt"}],
+        "requires": ["text/plain"],
+    }
+    text = http.post("/v1/media", content=b"one two  three\nfour five", headers=who).json()["id"]
+    refused = http.post(f"/v1/media/{text}/tasks/excerpt", json={"args": {"words": 0}}, headers=who)
+    assert (refused.status_code, refused.json()["code"], refused.json()["argument"]) == (422, "invalid_argument", "words")
+    asked = http.post(f"/v1/media/{text}/tasks/excerpt", json={"args": {"words": 3}}, headers=who)
+    assert asked.status_code == 202
+    task, deadline = asked.json(), time.monotonic() + 20
+    while task["status"] not in ("Completed", "Failed"):
+        assert time.monotonic() < deadline, task
+        time.sleep(0.05)
+        task = http.get(f"/v1/media/tasks/{task['id']}", headers=who).json()
+    assert (task["status"], [step["status"] for step in task["steps"]]) == ("Completed", ["Completed"])
+    assert http.post(f"/v1/media/{text}/tasks/excerpt", json={"args": {"words": 3}}, headers=who).json()["id"] == task["id"]
+    [made] = http.get(f"/v1/media/{text}/derivatives", params={"relationship": "excerpt"}, headers=who).json()["items"]
+    assert (made["id"], made["source_id"]) == (task["steps"][0]["output"], text)
+    served = http.get(f"/v1/media/{made['id']}", headers=who)
+    assert (served.content, served.headers["content-type"].partition(";")[0]) == (b"one two three", "text/plain")
+
+
+def test_it_has_thirty_lines_and_the_guide_shows_them() -> None:
+    code = (EXAMPLE / "mediacdn_excerpt.py").read_text()
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    assert f"```python\n{code}```" in (ROOT / "plugins" / "README.md").read_text()
 
 
 def test_the_command_line_shows_the_plugin_and_hides_its_secrets(site: Path, tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ class ChangeRows:
         self._transactions = transactions
         self._clock = clock
         self._outward = outward
-        self._position_words = transactions.in_words(POSITION)
+        self._position_words = transactions.words(POSITION)
 
     async def position(self) -> Position:
         """Tell how far the sequence is; a point read. Raises: CatalogUnavailable."""
-        row = await self._transactions.point(self._position_words, COUNTER)
+        row = await self._transactions.point(self._position_words, name=COUNTER)
         assert row is not None, "the migration writes it and nothing deletes it"
         return Position(*row)
 

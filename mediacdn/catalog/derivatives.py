@@ -1,22 +1,24 @@
 """What was made of a media: found by its derivation key, and never more visible than what it was made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.jobs import Held, insist
 from mediacdn.catalog.quarantine import with_descendants
 from mediacdn.catalog.rows import COLUMNS, media_of
-from mediacdn.catalog.tables import media
+from mediacdn.catalog.tables import derivations, media
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import Gone, Quarantined
 from mediacdn.interfaces import Clock
-from mediacdn.model import Change, Made, Media, State
+from mediacdn.model import Change, Derivation, Made, Media, State
 
 FOLLOWED = frozenset({"public", "expires_at", "links_valid_from"})
 """What a derivative has of its source."""
@@ -53,17 +55,29 @@ async def follow(connection: AsyncConnection, id: str, values: Mapping[str, Any]
     return list(await connection.scalars(update(media).where(here).values(same).returning(media.c.id)))
 
 
+async def credit_recipe(
+    connection: AsyncConnection, insert: Callable[[Table], sqlite.Insert | postgresql.Insert], id: str, by: Derivation
+) -> None:
+    """Write down that this recipe makes this media, once."""
+    await connection.execute(insert(derivations).values(made=id, **msgspec.structs.asdict(by)).on_conflict_do_nothing())
+
+
+async def forget_recipes(connection: AsyncConnection, id: str) -> None:
+    """Nobody asks who made what is deleted."""
+    await connection.execute(delete(derivations).where(derivations.c.made == id))
+
+
 class DerivativeRows:
     """Derivatives by derivation key, and facts that actions found out."""
 
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._known_words = transactions.in_words(KNOWN)
+        self._known_words = transactions.words(KNOWN)
 
     async def find(self, derivation_key: str) -> Media | None:
         """Read the live derivative of this key. Raises: Quarantined, when it is withheld: made again under another id it would be a way around that."""
-        if await self._transactions.point(self._known_words, dedupe_key(derivation_key)) is None:
+        if await self._transactions.point(self._known_words, key=dedupe_key(derivation_key)) is None:
             return None  # as for nearly every new job
         now = self._clock.now()
         here = and_(media.c.dedupe_key == dedupe_key(derivation_key), or_(media.c.expires_at.is_(None), media.c.expires_at > now))
@@ -99,6 +113,41 @@ class DerivativeRows:
             return list(await connection.scalars(select(media.c.id).where(here).order_by(media.c.id.desc())))
 
         return await self._transactions.read(work)
+
+    async def credit(self, id: str, by: Derivation) -> None:
+        """Write down that another recipe, or another run, makes this media as well."""
+        await self._transactions.write(lambda connection: credit_recipe(connection, self._transactions.insert, id, by))
+
+    async def made_before(
+        self, code: str, version: int, *, limit: int, after: tuple[str, str] = ("", "")
+    ) -> list[tuple[Media, Derivation]]:
+        """List what versions of a recipe below this one made and is live, in the order of (id, fingerprint), from behind `after`."""
+        columns = [derivations.c[name] for name in Derivation.__struct_fields__]
+        own = tuple_(derivations.c.made, derivations.c.fingerprint)
+        old = and_(derivations.c.code == code, derivations.c.version < version, own > after)
+        statement = select(*COLUMNS, *columns).join(media, media.c.id == derivations.c.made).where(old, self._here())
+
+        async def work(connection: AsyncConnection) -> list[tuple[Media, Derivation]]:
+            found = await connection.execute(statement.order_by(derivations.c.made, derivations.c.fingerprint).limit(limit))
+            return [
+                (media_of(row[: len(COLUMNS)]), Derivation(**dict(zip(Derivation.__struct_fields__, row[len(COLUMNS) :], strict=True))))
+                for row in found
+            ]
+
+        return await self._transactions.read(work)
+
+    async def steps_done(self, fingerprint: str) -> set[str]:
+        """Name the steps of a recipe's run whose outputs are live."""
+        statement = select(derivations.c.step).join(media, media.c.id == derivations.c.made)
+
+        async def work(connection: AsyncConnection) -> set[str]:
+            return set(await connection.scalars(statement.where(derivations.c.fingerprint == fingerprint, self._here())))
+
+        return await self._transactions.read(work)
+
+    def _here(self) -> ColumnElement[bool]:
+        alive = or_(media.c.expires_at.is_(None), media.c.expires_at > self._clock.now())
+        return and_(media.c.state == State.LIVE.value, alive)
 
     async def describe(self, id: str, made: Made, held: Held) -> list[Change]:
         """Write down what an action found out about a media; what it does not say stays as it was. Raises: Gone, LeaseLost."""

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, delete, func, insert, not_, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
-from mediacdn.catalog.tables import Micros, jobs, media
+from mediacdn.catalog.tables import Json, Micros, jobs, media
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import Conflict, NotFound
 from mediacdn.interfaces import Clock
@@ -24,6 +24,12 @@ COLUMNS = [jobs.c[name] for name in FIELDS]
 OVER = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 LOST = "worker_lost"
 REVISION = select(jobs.c.revision).where(jobs.c.id == bindparam("id"))
+DUE = (
+    select(jobs.c.id)
+    .where(jobs.c.state == JobState.PENDING.value, jobs.c.lane == bindparam("lane"), jobs.c.run_at <= bindparam("now", type_=Micros()))
+    .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
+    .limit(bindparam("most", type_=Integer()))
+)
 
 
 class LeaseLost(Exception):
@@ -45,7 +51,7 @@ class Lane(Struct, frozen=True):
     oldest: float
 
 
-def job_of(row: Row[Any]) -> Job:
+def job_of(row: Sequence[Any]) -> Job:
     """Read a row of COLUMNS."""
     values = dict(zip(FIELDS, row, strict=True))
     values["state"] = JobState(values["state"])
@@ -97,13 +103,54 @@ _AGAIN = {
 }
 
 
+# Of jobs whose media's status does not hang on them, each transition is one statement; the others' go the longer way.
+_NOW = bindparam("now", type_=Micros())
+LEASED = {
+    **_TAKEN,
+    "state": JobState.PROCESSING.value,
+    "attempts": jobs.c.attempts + 1,
+    "lease_until": bindparam("until", type_=Micros()),
+    "started_at": func.coalesce(jobs.c.started_at, _NOW),
+    "error_code": None,
+    "error_message": None,
+}
+LEASE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.state == JobState.PENDING.value, jobs.c.run_at <= _NOW, not_(jobs.c.required))
+    .values(LEASED)
+    .returning(*COLUMNS)
+)
+COMPLETED = {
+    **_TAKEN,
+    "state": JobState.COMPLETED.value,
+    "progress": 1.0,
+    "steps": bindparam("timeline", type_=Json()),
+    "ended_at": _NOW,
+}
+COMPLETE = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.fence == bindparam("held"),
+        jobs.c.state == JobState.PROCESSING.value,
+        not_(jobs.c.required),
+        jobs.c.tracked,
+    )
+    .values(COMPLETED)
+    .returning(jobs.c.id)
+)
+
+
 class JobRows:
     """Jobs by id. What moves a media's status gives the changes that say so, already committed."""
 
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._revision_words = transactions.in_words(REVISION)
+        self._due_words = transactions.words(DUE)
+        self._lease_words = transactions.words(LEASE)
+        self._complete_words = transactions.words(COMPLETE)
+        self._revision_words = transactions.words(REVISION)
 
     async def get(self, id: str) -> Job | None:
         """Read a job."""
@@ -111,7 +158,7 @@ class JobRows:
 
     async def revision(self, id: str) -> int | None:
         """Read a job's revision alone, as those who watch it do several times a second."""
-        row = await self._transactions.point(self._revision_words, id)
+        row = await self._transactions.point(self._revision_words, id=id)
         return None if row is None else int(row[0])
 
     async def by_fingerprint(self, fingerprint: str) -> Job | None:
@@ -127,16 +174,22 @@ class JobRows:
 
         async def work(connection: AsyncConnection) -> tuple[Job, bool, list[Change]]:
             now = self._clock.now()
-            row = self._transactions.insert(jobs).values(_row(new, now)).on_conflict_do_nothing(index_elements=["fingerprint"])
-            created = (await connection.execute(row.returning(*COLUMNS))).one_or_none()
+            fresh = self._transactions.insert(jobs).values(_row(new, now)).on_conflict_do_nothing(index_elements=["fingerprint"])
+            created = (await connection.execute(fresh.returning(*COLUMNS))).one_or_none()
             if created is not None:
                 return job_of(created), True, []
             over = (JobState.FAILED.value, JobState.CANCELLED.value, *((JobState.COMPLETED.value,) if again else ()))
             same = jobs.c.fingerprint == new.fingerprint
-            restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now)
+            restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now, tracked=new.tracked)
             if restarted is not None:
                 return restarted, True, await self._judge(connection, [restarted], now)
-            return job_of((await connection.execute(select(*COLUMNS).where(same))).one()), False, []
+            if new.tracked:  # also what somebody else did not care to
+                await connection.execute(update(jobs).where(same, not_(jobs.c.tracked)).values(tracked=True))
+            row = (await connection.execute(select(*COLUMNS).where(same))).one_or_none()
+            if row is None:  # it ended in between, and left no record
+                created = (await connection.execute(fresh.returning(*COLUMNS))).one()
+                return job_of(created), True, []
+            return job_of(row), False, []
 
         return await self._transactions.write(work)
 
@@ -183,6 +236,7 @@ class JobRows:
         lane: str | None = None,
         kind: str | None = None,
         media_id: str | None = None,
+        tracked: bool = False,
     ) -> tuple[list[Job], str | None]:
         """List jobs, newest first, of ids below `after`; with the cursor of the next page, None at the end."""
         where = [
@@ -191,6 +245,7 @@ class JobRows:
             *([jobs.c.lane == lane] if lane else []),
             *([jobs.c.kind == kind] if kind else []),
             *([jobs.c.media_id == media_id] if media_id else []),
+            *([jobs.c.tracked] if tracked else []),
         ]
         found = await self._many(and_(True, *where), limit + 1)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
@@ -199,36 +254,21 @@ class JobRows:
 
     async def due(self, lane: str, limit: int, without: Collection[str] = ()) -> list[str]:
         """Name up to `limit` jobs of a lane that may run now: the highest priority first, then who has waited longest."""
-        statement = (
-            select(jobs.c.id)
-            .where(jobs.c.state == JobState.PENDING.value, jobs.c.lane == lane, jobs.c.run_at <= self._clock.now())
-            .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
-            .limit(limit)
-        )
-        if without:
-            statement = statement.where(jobs.c.id.not_in(without))
-
-        async def work(connection: AsyncConnection) -> list[str]:
-            return list(await connection.scalars(statement))
-
-        return await self._transactions.read(work)
+        found = await self._transactions.rows(self._due_words, lane=lane, now=self._clock.now(), most=limit + len(without))
+        return [each for (each,) in found if each not in without][:limit]
 
     async def lease(self, id: str, seconds: float) -> tuple[Job | None, list[Change]]:
         """Take a job that is due: it is the caller's until `seconds` after its last heartbeat. None when somebody else has it, or it is not due."""
+        now = self._clock.now()
+        taken = await self._transactions.stroke(self._lease_words, job=id, now=now, until=now + timedelta(seconds=seconds))
+        if taken is not None:
+            return job_of(taken), []
 
         async def work(connection: AsyncConnection) -> tuple[Job | None, list[Change]]:
             now = self._clock.now()
-            values = {
-                **_TAKEN,
-                "state": JobState.PROCESSING.value,
-                "attempts": jobs.c.attempts + 1,
-                "lease_until": now + timedelta(seconds=seconds),
-                "started_at": func.coalesce(jobs.c.started_at, literal(now, Micros())),
-                "error_code": None,
-                "error_message": None,
-            }
             free = and_(jobs.c.id == id, jobs.c.state == JobState.PENDING.value, jobs.c.run_at <= now)
-            row = (await connection.execute(update(jobs).where(free).values(values).returning(*COLUMNS))).one_or_none()
+            given = {"now": now, "until": now + timedelta(seconds=seconds)}
+            row = (await connection.execute(update(jobs).where(free).values(LEASED).returning(*COLUMNS), given)).one_or_none()
             if row is None:
                 return None, []
             return job_of(row), await self._judge(connection, [job_of(row)], now)
@@ -266,8 +306,10 @@ class JobRows:
 
     async def complete(self, held: Held, steps: Sequence[StepRun]) -> tuple[bool, list[Change]]:
         """End it well. False when the lease is lost."""
-        values = {"state": JobState.COMPLETED.value, "progress": 1.0, "steps": msgspec.to_builtins(steps), "ended_at": self._clock.now()}
-        return await self._end(held, values)
+        given = {"timeline": msgspec.to_builtins(steps), "now": self._clock.now()}
+        if await self._transactions.stroke(self._complete_words, job=held.id, held=held.fence, **given) is not None:
+            return True, []
+        return await self._end(held, COMPLETED, given)
 
     async def fail(
         self, held: Held, steps: Sequence[StepRun], *, code: str, message: str, again_in: float | None
@@ -347,18 +389,26 @@ class JobRows:
 
         return await self._transactions.read(work)
 
-    async def _end(self, held: Held, values: dict[str, Any]) -> tuple[bool, list[Change]]:
+    async def _end(self, held: Held, values: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> tuple[bool, list[Change]]:
         async def work(connection: AsyncConnection) -> tuple[bool, list[Change]]:
             statement = update(jobs).where(_mine(held)).values({**_TAKEN, **values}).returning(*COLUMNS)
-            row = (await connection.execute(statement)).one_or_none()
+            row = (await connection.execute(statement, given)).one_or_none()
             if row is None:
                 return False, []
-            return True, await self._judge(connection, [job_of(row)], self._clock.now())
+            job = job_of(row)
+            changed = await self._judge(connection, [job], self._clock.now())
+            if job.state is JobState.COMPLETED and not job.tracked:
+                await connection.execute(delete(jobs).where(jobs.c.id == job.id))
+            return True, changed
 
         return await self._transactions.write(work)
 
-    async def _restart(self, connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> Job | None:
-        statement = update(jobs).where(which).values({**_AGAIN, "run_at": now}).returning(*COLUMNS)
+    async def _restart(
+        self, connection: AsyncConnection, which: ColumnElement[bool], now: datetime, *, tracked: bool = False
+    ) -> Job | None:
+        statement = (
+            update(jobs).where(which).values({**_AGAIN, "run_at": now, **({"tracked": True} if tracked else {})}).returning(*COLUMNS)
+        )
         row = (await connection.execute(statement)).one_or_none()
         return None if row is None else job_of(row)
 

@@ -1,16 +1,17 @@
 """Media: reading, listing, changing, withholding and deleting their rows. A row is made by the object's commit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import and_, bindparam, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
-from mediacdn.catalog.derivatives import FOLLOWED, follow
+from mediacdn.catalog.derivatives import FOLLOWED, follow, forget_recipes
+from mediacdn.catalog.jobs import plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import credit, used
@@ -18,12 +19,12 @@ from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
 from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
 from mediacdn.catalog.sharing import let_go
-from mediacdn.catalog.tables import media
+from mediacdn.catalog.tables import jobs, media
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.variants import forget_variants
 from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed
 from mediacdn.interfaces import Clock
-from mediacdn.model import Card, Change, Media, State
+from mediacdn.model import Card, Change, Media, NewJob, State, Status
 
 CHANGEABLE = frozenset({"title", "tags", "public", "expires_at", "metadata"})
 
@@ -44,20 +45,17 @@ class MediaRows:
         self._transactions = transactions
         self._clock = clock
         self._outward = outward
-        self._card_words = transactions.in_words(CARD_BY_ID)
+        self._media_words = transactions.words(BY_ID)
+        self._card_words = transactions.words(CARD_BY_ID)
 
     async def get(self, id: str) -> Media | None:
         """Read a media, whatever its state; None for an id that never was."""
-
-        async def work(connection: AsyncConnection) -> Media | None:
-            row = (await connection.execute(BY_ID, {"id": id})).one_or_none()
-            return None if row is None else media_of(row)
-
-        return await self._transactions.read(work)
+        row = await self._transactions.point(self._media_words, id=id)
+        return None if row is None else media_of(self._media_words.read(row))
 
     async def card(self, id: str) -> Card | None:
         """Read what delivery needs of a media, whatever its state."""
-        row = await self._transactions.point(self._card_words, id)
+        row = await self._transactions.point(self._card_words, id=id)
         return None if row is None else card_of(row)
 
     async def page(
@@ -140,6 +138,7 @@ class MediaRows:
             await forget_variants(connection, id)
             if gone.public:
                 await self._outward.plan(connection, [id], now)
+            await forget_recipes(connection, id)
             return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)
@@ -170,15 +169,34 @@ class MediaRows:
 
         return await self._transactions.write(work)
 
-    async def release(self, id: str) -> tuple[list[str], list[Change]]:
-        """Lift a quarantine from all that it withheld, and from the digest; tells the ids. Raises: NotFound."""
+    async def release(self, id: str, planned: Callable[[Media], Sequence[NewJob]] | None = None) -> tuple[list[str], list[Change]]:
+        """Lift a quarantine from all that it withheld, and from the digest; tells the ids. What was withheld from its first moment gets its jobs now. Raises: NotFound."""
 
         async def work(connection: AsyncConnection) -> tuple[list[str], list[Change]]:
             now = self._clock.now()
             ids = await lift(connection, id, now=now)
+            if planned is not None:
+                await self._make_up(connection, ids, planned, now)
             return ids, await append(connection, [id, *ids], now)
 
         return await self._transactions.write(work)
+
+    async def _make_up(
+        self, connection: AsyncConnection, ids: list[str], planned: Callable[[Media], Sequence[NewJob]], now: datetime
+    ) -> None:
+        """Plan the jobs of those that have had none. One whose jobs were removed by their age keeps what they made, and does not get them again."""
+        derived = media.alias()
+        never = and_(
+            media.c.id.in_(ids),
+            media.c.source_id.is_(None),
+            ~select(jobs.c.id).where(jobs.c.media_id == media.c.id).exists(),
+            ~select(derived.c.id).where(derived.c.source_id == media.c.id).exists(),
+        )
+        for row in (await connection.execute(select(*COLUMNS).where(never))).all():
+            wanted = planned(record := media_of(row))
+            await plan(connection, wanted, now)
+            if any(each.required for each in wanted):
+                await connection.execute(update(media).where(media.c.id == record.id).values(status=Status.UPLOADED.value))
 
     async def revoke(self, id: str, at: int) -> tuple[Media, list[Change]]:
         """Kill every link issued before `at` (unix seconds); an earlier moment than one already set changes nothing. Raises: NotFound."""

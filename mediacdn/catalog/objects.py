@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.dedupe import holder
-from mediacdn.catalog.derivatives import like_its_source
+from mediacdn.catalog.derivatives import credit_recipe, like_its_source
 from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import charge, used
@@ -23,7 +23,7 @@ from mediacdn.catalog.tables import objects, refusals
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
 from mediacdn.interfaces import Clock
-from mediacdn.model import Media, NewJob
+from mediacdn.model import Derivation, Media, NewJob
 
 
 class Settled(Struct, frozen=True):
@@ -95,12 +95,20 @@ class ObjectRows:
         return await self._transactions.write(work)
 
     async def commit(
-        self, media: Media, *, dedupe_key: str | None, quota: int, etag: str, jobs: Sequence[NewJob] = (), held: Held | None = None
+        self,
+        media: Media,
+        *,
+        dedupe_key: str | None,
+        quota: int,
+        etag: str,
+        jobs: Sequence[NewJob] = (),
+        held: Held | None = None,
+        by: Derivation | None = None,
     ) -> Settled:
         """Record a media whose bytes are durable at its key, with its `jobs`; `etag` is the storage's mark of them.
 
         "duplicate" and "shared" tell of a twin that was quicker: the bytes at the intended key are then to be deleted, and forgotten.
-        A derivative is as visible as its source is at this moment; `held` is the lease under which it was made.
+        A derivative is as visible as its source is at this moment; `held` is the lease under which it was made, `by` the recipe.
         Raises: ContentRefused, QuotaExceeded (the intent stays, to be abandoned), CatalogUnavailable, also when the sweeper took the intent away;
         Gone, when the source is not to be read any more; LeaseLost.
         """
@@ -114,6 +122,8 @@ class ObjectRows:
             settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
             if settled is not None:
                 await connection.execute(update(objects).where(intent).values(state="deleting"))
+                if by is not None:
+                    await credit_recipe(connection, self._transactions.insert, settled.media.id, by)
                 return settled
             live = {
                 "state": "live",
@@ -127,6 +137,8 @@ class ObjectRows:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
             await charge(connection, self._transactions.insert, media.owner, media.size, quota)
             await write_media(connection, media, dedupe_key)
+            if by is not None:
+                await credit_recipe(connection, self._transactions.insert, media.id, by)
             await plan(connection, jobs, self._clock.now())
             return Settled("new", media)
 

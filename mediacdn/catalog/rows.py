@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import delete, insert
-from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.tables import media, media_tags, moment_of
@@ -18,7 +17,7 @@ CARD_FIELDS = tuple({"key": "storage_key", "modified": "created_at"}.get(name, n
 CARD_COLUMNS = [media.c[name] for name in CARD_FIELDS]
 
 
-def media_of(row: Row[Any]) -> Media:
+def media_of(row: Sequence[Any]) -> Media:
     """Read a row of COLUMNS."""
     values = dict(zip(FIELDS, row, strict=True))
     values["status"], values["state"], values["tags"] = Status(values["status"]), State(values["state"]), tuple(values["tags"])

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     text,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -209,6 +210,23 @@ variants = Table(
     sqlite_with_rowid=False,
 )
 
+# What a recipe made, for as long as it is there: tasks are removed by age, and what is stale must be known without them.
+derivations = Table(
+    "derivations",
+    metadata,
+    Column("made", Name, ForeignKey("media.id", ondelete="CASCADE", name="derivations_made"), nullable=False),
+    Column("fingerprint", Name, nullable=False),
+    Column("media_id", Name, nullable=False),  # what the recipe was asked for; not always the source of what one of its steps made
+    Column("code", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("arguments", Json, nullable=False),
+    Column("step", Name, nullable=False),
+    PrimaryKeyConstraint("made", "fingerprint"),
+    Index("derivations_recipe", "code", "version", "made"),
+    Index("derivations_fingerprint", "fingerprint"),
+    sqlite_with_rowid=False,
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -236,6 +254,7 @@ jobs = Table(
     Column("created_at", Micros, nullable=False),
     Column("started_at", Micros),
     Column("ended_at", Micros),
+    Column("tracked", Boolean, nullable=False, server_default=true()),
 )
 
 PENDING, PROCESSING = text("state = 'Pending'"), text("state = 'Processing'")

@@ -90,6 +90,8 @@ async def _parts(config: "Config", plugins: "Plugins") -> list[Finding]:
     findings = [await _catalog(config, plugins)]
     findings += [each async for each in _storages(config, plugins)]
     findings += [each async for each in _authenticators(config, plugins)]
+    findings += [each async for each in _inspectors(config, plugins)]
+    findings += [await _actions(config, plugins)]
     return [*findings, *[each async for each in _edge(config, plugins)]]
 
 
@@ -255,6 +257,43 @@ async def _authenticators(config: "Config", plugins: "Plugins") -> AsyncIterator
             yield Finding(part, "fail", _sentence(error), f"look at the table [auth.{name}]")
         else:
             yield Finding(part, "ok", "the development key" if name == "jwt" and uses_development_key(config) else "its keys are at hand")
+
+
+async def _inspectors(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:
+    """Open each inspector as the server does, and ask the one that can tell how it is."""
+    import asyncio
+
+    from mediacdn.cli.drivers import open_inspector
+
+    for name in config.inspection.inspectors:
+        part = f"inspector {name}"
+        try:
+            async with asyncio.timeout(PATIENCE), open_inspector(config, plugins, name) as inspector:
+                await _can_verify(getattr(inspector, "check", None))
+        except Exception as error:
+            yield Finding(
+                part, "fail", _sentence(error), f"look at the table [inspection.{name}]: uploads are {config.inspection.on_failure}d"
+            )
+        else:
+            yield Finding(part, "ok", "it opens")
+
+
+async def _actions(config: "Config", plugins: "Plugins") -> Finding:
+    """Open every action and read every recipe, as server and worker do."""
+    import asyncio
+
+    from prometheus_client import CollectorRegistry
+
+    from mediacdn.drivers import open_actions, recipe_registry
+
+    try:
+        async with asyncio.timeout(PATIENCE), open_actions(config, plugins, CollectorRegistry()) as actions:
+            recipes = recipe_registry(config, plugins, actions).all()
+            for each in actions.values():
+                await _can_verify(getattr(each, "check", None))
+    except Exception as error:
+        return Finding("actions", "fail", _sentence(error), "look at `plugins`, and at the tables [recipes.NAME]")
+    return Finding("actions", "ok", f"{', '.join(actions) or 'none'}; {len(recipes)} recipes")
 
 
 async def _edge(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:

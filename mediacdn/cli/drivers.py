@@ -35,6 +35,12 @@ def open_authenticator(config: Config, plugins: Plugins, name: str) -> AbstractA
     return driver.open(decode_driver(driver.config, table, f"auth.{name}"), _kit(config, name))
 
 
+def open_inspector(config: Config, plugins: Plugins, name: str) -> AbstractAsyncContextManager[Any]:
+    """Open the inspector of [inspection.NAME]. Raises: ConfigError, PluginError; on entering what the driver raises."""
+    driver = plugins.driver("inspector", name, "inspection.inspectors")
+    return driver.open(decode_driver(driver.config, config.inspection.drivers.get(name, {}), f"inspection.{name}"), _kit(config, name))
+
+
 def open_part(config: Config, plugins: Plugins, seam: str, name: str) -> AbstractAsyncContextManager[Any]:
     """Open the cache_policy, bus, broker or counters driver that is configured. Raises: ConfigError, PluginError; on entering what the driver raises."""
     from mediacdn.drivers import open_lesser, open_policy

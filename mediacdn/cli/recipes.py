@@ -57,9 +57,9 @@ def show(code: str, config_file: Path | None, data: Path | None, as_json: bool) 
 @click.option("--rebuild", is_flag=True, help="Ask for the newest version, for just these sources.")
 @with_settings
 def stale(rebuild: bool, config_file: Path | None, data: Path | None, as_json: bool) -> None:
-    """List what was made by a version of a recipe that has a newer one; both versions must still be there.
+    """List what was made by a version of a recipe that has a newer one, which would make it otherwise and has not done so yet.
 
-    What was made with arguments of its own is known only while its task is kept (jobs.keep_completed). The older derivatives stay where they are.
+    The older version need not be there any more. The older derivatives stay where they are.
     """
     import asyncio
 

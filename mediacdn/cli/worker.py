@@ -25,14 +25,13 @@ def command(
     queues: str | None, concurrency: int | None, tethered: bool, config_file: Path | None, data: Path | None, as_json: bool
 ) -> None:
     """Do the work that no request waits for: jobs, and sweeping what crashes and deletions leave. Ends with SIGTERM or Ctrl-C, after what runs."""
-    import asyncio
-
     from mediacdn import logs
+    from mediacdn.server.loop import run
 
     config = settings(config_file, data).config
     writer = logs.configure(config.server.log_level, config.server.log_format)
     try:
-        asyncio.run(_work(config, queues, concurrency, tethered=tethered, as_json=as_json))
+        run(_work(config, queues, concurrency, tethered=tethered, as_json=as_json))
     finally:
         writer.drain()
 

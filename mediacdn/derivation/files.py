@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from mediacdn.interfaces import LocalPaths, Storage
 from mediacdn.model import Media
 
 CHUNK = 1024 * 1024
+SPARE = 8
 
 
 class Scratch:
@@ -22,6 +24,8 @@ class Scratch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._spare: list[int] = []
+        weakref.finalize(self, _let_go, self._spare)
 
     @asynccontextmanager
     async def file(self) -> AsyncIterator[int]:
@@ -31,6 +35,18 @@ class Scratch:
             yield descriptor
         finally:
             await to_thread.run_sync(os.close, descriptor, abandon_on_cancel=False)
+
+    @asynccontextmanager
+    async def output(self, progress: Callable[[float], None]) -> AsyncIterator["Output"]:
+        """The same as an Output. A file that nobody has seen is kept for the next one: many actions only look, and write nothing."""
+        output = Output(self._spare.pop() if self._spare else await to_thread.run_sync(self._open), progress)
+        try:
+            yield output
+        finally:
+            if output.seen or len(self._spare) >= SPARE:
+                await to_thread.run_sync(os.close, output.file(), abandon_on_cancel=False)
+            else:
+                self._spare.append(output.file())
 
     def _open(self) -> int:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,8 +93,10 @@ class Output:
     def __init__(self, descriptor: int, progress: Callable[[float], None]) -> None:
         self._descriptor = descriptor
         self._progress = progress
+        self.seen = False
 
     def file(self) -> int:
+        self.seen = True
         return self._descriptor
 
     async def progress(self, share: float) -> None:
@@ -94,6 +112,11 @@ class Output:
         while chunk := await asyncio.to_thread(os.pread, self._descriptor, CHUNK, at):
             at += len(chunk)
             yield chunk
+
+
+def _let_go(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _write(descriptor: int, chunk: bytes) -> None:

@@ -14,7 +14,7 @@ from mediacdn.derivation.files import Original, Output, Scratch
 from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Action, Clock, Storage
-from mediacdn.model import Change, Event, Kept, Made, Media, Status
+from mediacdn.model import Change, Derivation, Event, Kept, Made, Media, Status
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
 from mediacdn.storage.placement import place
@@ -56,15 +56,22 @@ class Maker:
         self._told = told
 
     async def run(
-        self, source: Media, step: SettledStep, progress: Callable[[float], None] = _unheard, held: Held | None = None
+        self,
+        source: Media,
+        step: SettledStep,
+        progress: Callable[[float], None] = _unheard,
+        held: Held | None = None,
+        by: Derivation | None = None,
     ) -> tuple[Made, Media | None]:
-        """Do a step to a media: give what the action says, and the derivative, None when it only looked. `held` is the lease this happens under.
+        """Do a step to a media: give what the action says, and the derivative, None when it only looked.
+
+        `held` is the lease this happens under, `by` the recipe whose step this is, which is kept with the derivative.
 
         Raises: UnsupportedType, Undecodable, OverLimits, Gone, LeaseLost, StorageFull, Unavailable.
         """
         async with self._made(source, step.action, step.spec, progress) as (made, output):
             if made.media_type:
-                return made, await self._derivative(source, step, made, output, held)
+                return made, await self._derivative(source, step, made, output, held, by)
         if held is not None:
             await self._told(await self._catalog.derivatives.describe(source.id, made, held))
         return made, None
@@ -106,18 +113,20 @@ class Maker:
         storage = self._storages.get(source.storage)
         if storage is None:
             raise StorageUnavailable("The storage of this object is not configured")
-        async with self._scratch.file() as descriptor:
-            output = Output(descriptor, progress)
+        async with self._scratch.output(progress) as output:
             yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
 
-    async def _derivative(self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None) -> Media:
+    async def _derivative(
+        self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None, by: Derivation | None
+    ) -> Media:
         derivation_key = step.derivation_key(source.id)
         size, digest = await output.measured()
         new = self._record(source, step, made, size, digest, derivation_key)
         storage = self._storages[new.storage]
         async with self._intent(new.storage, new.storage_key):
             info = await storage.put(new.storage_key, output.chunks(), size=size)
-            settled = await self._catalog.objects.commit(new, dedupe_key=dedupe_key(derivation_key), quota=0, etag=info.etag, held=held)
+            key = dedupe_key(derivation_key)
+            settled = await self._catalog.objects.commit(new, dedupe_key=key, quota=0, etag=info.etag, held=held, by=by)
             if settled.kind != "new":  # the same bytes are there, or the same derivative is
                 await storage.delete(new.storage_key)
                 await self._catalog.objects.forget(new.storage, new.storage_key)

@@ -12,7 +12,7 @@ from mediacdn.errors import Gone, MediaError
 from mediacdn.interfaces import Clock
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.jobs.runner import Running
-from mediacdn.model import JobState, Media, State, StepRun
+from mediacdn.model import Derivation, JobState, Media, State, StepRun
 from mediacdn.recipes.registry import Registry, SettledStep
 
 
@@ -33,13 +33,14 @@ class RecipeWork:
         media = await self._source(job.media_id)
         steps = self._timeline(running.steps, settled.steps)
         for number, step in enumerate(settled.steps):
-            media = await self._step(running, steps, number, step, media)
+            media = await self._step(running, steps, number, step, media, settled.derivation(job.media_id, step))
 
-    async def _step(self, running: Running, steps: list[StepRun], number: int, step: SettledStep, media: Media) -> Media:
+    async def _step(self, running: Running, steps: list[StepRun], number: int, step: SettledStep, media: Media, by: Derivation) -> Media:
         """Do one step, or find it done; give what the next one reads."""
         before, parts = steps[number], len(steps)
         made_already = await self._catalog.derivatives.find(step.derivation_key(media.id))
         if made_already is not None:
+            await self._catalog.derivatives.credit(made_already.id, by)
             if before.state is not JobState.COMPLETED or before.output != made_already.id:
                 now = self._now()
                 steps[number] = replace(
@@ -61,7 +62,7 @@ class RecipeWork:
         try:
             async with nullcontext() if number else running.noted_if_long(steps):
                 made, derived = await self._maker.run(
-                    media, step, lambda share: running.progress((number + min(share, 1.0)) / parts), running.held
+                    media, step, lambda share: running.progress((number + min(share, 1.0)) / parts), running.held, by
                 )
         except MediaError as error:
             steps[number] = replace(

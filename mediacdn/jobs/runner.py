@@ -44,15 +44,18 @@ class Running:
         Who has lost the lease meanwhile hears of it by the next heartbeat.
         """
         self.steps = list(steps)
-        writing = asyncio.create_task(self._note_later())
+        writing: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        later = loop.call_later(LONG, lambda: writing.append(loop.create_task(self._note_now())))
         try:
             yield
         finally:
-            writing.cancel()
-            await asyncio.wait({writing})  # a statement on its way ends first: nothing older is written after the outcome
+            later.cancel()
+            for each in writing:
+                each.cancel()
+                await asyncio.wait({each})  # a statement on its way ends first: nothing older is written after the outcome
 
-    async def _note_later(self) -> None:
-        await asyncio.sleep(LONG)
+    async def _note_now(self) -> None:
         with suppress(MediaError):
             await self._rows.note(self.held, self.steps, self.share)
 

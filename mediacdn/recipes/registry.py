@@ -9,7 +9,7 @@ from msgspec import Struct
 from mediacdn.errors import ConfigError, InvalidArgument, NotFound, PluginError
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Action
-from mediacdn.model import Recipe, Step
+from mediacdn.model import Derivation, Recipe, Step
 from mediacdn.recipes import placeholders
 from mediacdn.recipes.arguments import Value, normalise
 from mediacdn.recipes.checks import accepted, meant, problems, typed
@@ -51,6 +51,13 @@ class Settled(Struct, frozen=True, kw_only=True):
     def fingerprint(self, source_id: str) -> str:
         """What the task is known by that does this to the media `source_id`."""
         return fingerprint(source_id, self.code, self.version, self.arguments)
+
+    def derivation(self, source_id: str, step: SettledStep) -> Derivation:
+        """What is written down with what the step makes."""
+        return Derivation(
+            media_id=source_id, code=self.code, version=self.version, arguments=dict(self.arguments),
+            fingerprint=self.fingerprint(source_id), step=step.name,
+        )  # fmt: skip
 
 
 class Registry:
@@ -103,9 +110,9 @@ class Registry:
         """Every recipe, by code and version."""
         return tuple(sorted(self._recipes.values(), key=lambda recipe: (recipe.code, recipe.version)))
 
-    def superseded(self) -> tuple[Recipe, ...]:
-        """Those that have a newer version beside them."""
-        return tuple(recipe for recipe in self.all() if self._newest[recipe.code] is not recipe)
+    def newest(self) -> tuple[Recipe, ...]:
+        """Of each code the newest version."""
+        return tuple(self._newest[code] for code in sorted(self._newest))
 
     def accepts(self, recipe: Recipe) -> tuple[str, ...]:
         """The media types and ranges that a recipe takes: those that its first step's action reads as well."""

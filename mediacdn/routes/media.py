@@ -196,7 +196,8 @@ class Uploads:
             media = await self._catalog.media.get(begun.media_id)
             if media is None:
                 raise NotFound()
-            self._access.present(media.card, self._clock.now())  # what happened to the media since beats the answer of then
+            if media.version > 1 or media.state is not State.QUARANTINED:  # else it was withheld when it was answered
+                self._access.present(media.card, self._clock.now())  # what happened to the media since beats the answer of then
             return await self._response(principal, Stored(media, created=begun.status == 201))
         try:
             stored = await self._ingest.store(principal, body, intake, metered=metered, lease=begun.token)

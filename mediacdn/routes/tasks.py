@@ -11,7 +11,7 @@ from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
 from mediacdn.access import Access, Caller
-from mediacdn.errors import Conflict, InvalidArgument, NotFound, Overloaded, TooLarge, Unauthorized, Unprocessable
+from mediacdn.errors import Conflict, InvalidArgument, NotFound, Overloaded, TooLarge, TooManyRequests, Unauthorized, Unprocessable
 from mediacdn.interfaces import Clock
 from mediacdn.model import Job
 from mediacdn.recipes.descriptors import Descriptor
@@ -34,7 +34,7 @@ LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", descri
 
 
 class Wish(Struct, frozen=True, forbid_unknown_fields=True):
-    """`args` by the recipe's `args_schema`. Every task is tracked; with `track` false it may be removed sooner after it has ended."""
+    """`args` by the recipe's `args_schema`. Every task is tracked; one of a single step with `track` false is not listed, and leaves no record when it has ended well: what it made tells of it."""
 
     args: dict[str, Any] = {}
     track: bool = True
@@ -117,7 +117,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
         caller = await records.caller(request)
         media = await records.actionable(caller, media_id, "write")
         wish = data or Wish()
-        job, started = await tasks.ask(media, code, wish.args, by=caller.principal.id if caller.principal else None)
+        job, started = await tasks.ask(media, code, wish.args, by=caller.principal.id if caller.principal else None, track=wish.track)
         location = addresses.url(f"/v1/media/tasks/{job.id}")
         return Response(show_task(job), status_code=202 if started else 200, headers={"Location": location})
 
@@ -135,7 +135,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
 
     @get(
         "/v1/media/tasks/{task_id:str}/events",
-        responses={**_STREAM, **problems(*READS_RECORD, Overloaded)},
+        responses={**_STREAM, **problems(*READS_RECORD, TooManyRequests, Overloaded)},
         security=WITH_TOKEN,
         tags=["tasks"],
     )
@@ -156,7 +156,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
                 raise Unauthorized()
             await records.allowed(caller, job.media_id or "")
 
-        return watching.watch(job, last_event_id, allowed)  # type: ignore[return-value]
+        return watching.watch(caller.principal.id if caller.principal else "", job, last_event_id, allowed)  # type: ignore[return-value]
 
     @delete("/v1/media/tasks/{task_id:str}", status_code=200, responses=problems(*ACTS, Conflict), security=WITH_TOKEN, tags=["tasks"])
     async def cancel(request: Asked, task_id: TaskId) -> Task:

@@ -4,6 +4,7 @@ The events follow the row, so a task can be watched through any server process, 
 """
 
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -12,13 +13,14 @@ import anyio
 import msgspec
 
 from mediacdn.catalog.jobs import JobRows
-from mediacdn.errors import MediaError, Overloaded
+from mediacdn.errors import MediaError, Overloaded, TooManyRequests
 from mediacdn.model import Job
 from mediacdn.routes.task_views import show_task
 from mediacdn.tasks import ENDED
 
-STREAMS = 200
-"""At most so many in a process: each reads its row up to four times a second."""
+STREAMS, OWN = 200, 20
+"""At most so many in a process, and of one caller in it: each reads its row up to four times a second."""
+AGAIN = {"Retry-After": "5"}
 FAST, SLOW = 0.25, 1.0
 """Seconds between two looks at the row: right after it changed, and when it has not for a while."""
 PING = 15.0
@@ -32,24 +34,31 @@ Allowed = Callable[[], Awaitable[None]]
 class Watching:
     """The streams of one process."""
 
-    def __init__(self, rows: JobRows, draining: Callable[[], bool], *, most: int = STREAMS, ping: float = PING) -> None:
+    def __init__(self, rows: JobRows, draining: Callable[[], bool], *, most: int = STREAMS, own: int = OWN, ping: float = PING) -> None:
         self._rows = rows
         self._draining = draining
         self._most = most
+        self._own = own
         self._ping = ping
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
-    def watch(self, job: Job, seen: str | None, allowed: Allowed) -> "Watch":
-        """The answer to a reader who may read now and has `seen` the event of this id. Raises: Overloaded."""
-        if self._open >= self._most:
-            raise Overloaded("Too many streams are open in this server process; ask for the task itself, or come again")
-        return Watch(self, job, seen, allowed)
+    def watch(self, who: str, job: Job, seen: str | None, allowed: Allowed) -> "Watch":
+        """The answer to a reader who may read now and has `seen` the event of this id. Raises: TooManyRequests, Overloaded."""
+        if self._open[who] >= self._own:
+            raise TooManyRequests(
+                f"At most {self._own} streams are open for one caller; ask for the task itself, or come again", headers=AGAIN
+            )
+        if self._open.total() >= self._most:
+            raise Overloaded("Too many streams are open in this server process; ask for the task itself, or come again", headers=AGAIN)
+        return Watch(self, who, job, seen, allowed)
 
-    def enter(self) -> None:
-        self._open += 1
+    def enter(self, who: str) -> None:
+        self._open[who] += 1
 
-    def leave(self) -> None:
-        self._open -= 1
+    def leave(self, who: str) -> None:
+        self._open[who] -= 1
+        if not self._open[who]:
+            del self._open[who]
 
     async def events(self, job: Job, seen: str | None, allowed: Allowed) -> AsyncGenerator[bytes, None]:
         """What is sent, event by event; nothing whose id is `seen`."""
@@ -98,15 +107,16 @@ class _Over(Exception):
 class Watch:
     """One stream, as an ASGI application."""
 
-    def __init__(self, watching: Watching, job: Job, seen: str | None, allowed: Allowed) -> None:
+    def __init__(self, watching: Watching, who: str, job: Job, seen: str | None, allowed: Allowed) -> None:
         self._watching = watching
+        self._who = who
         self._job = job
         self._seen = seen
         self._allowed = allowed
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send until the end, or until the client has left."""
-        self._watching.enter()
+        self._watching.enter(self._who)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._send, send, group.cancel_scope)
@@ -114,7 +124,7 @@ class Watch:
                     pass
                 group.cancel_scope.cancel()
         finally:
-            self._watching.leave()
+            self._watching.leave(self._who)
 
     async def _send(self, send: Any, over: anyio.CancelScope) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})

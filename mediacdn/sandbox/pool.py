@@ -4,7 +4,8 @@
 lie in /proc/PID/environ of a process that runs untrusted bytes; both carry pickles in both directions, so a child that was taken over has the parent run
 what it likes; neither passes descriptors, so a child needs paths and the right to open them; neither sets limits nor a process group of its own, bounds
 who waits, or drains stderr: a decoder that warns into an undrained pipe hangs at no processor time, which no limit but the wall clock's sees.
-What stays: a child keeps what it could read until it is replaced, and runs as the parent's user. Give it read-only descriptors of what it decodes.
+What stays: a child keeps what it could read until it is replaced, and runs as the parent's user unless it is told another; there is no filter of system
+calls, and no network only where the kernel allows namespaces (containers often do not). Give it read-only descriptors of what it decodes.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -34,8 +36,9 @@ class Sandbox:
     def __init__(self, setup: Setup, environment: Mapping[str, str], children: int, queue: int) -> None:
         self._setup = setup
         self._environment = dict(environment)
+        self._starter = ThreadPoolExecutor(1, "sandbox")  # a thread of its own: the kernel kills children with the thread that started them
         self._queue = queue
-        self._slots = [_Slot(self._spawn, self._prepare, setup.jobs) for _ in range(children)]
+        self._slots = [_Slot(self._spawn, self._prepare, setup.jobs, setup.resident // 2) for _ in range(children)]
         self._free = list(self._slots)
         self._waiters: deque[asyncio.Future[_Slot]] = deque()
         self._open = True
@@ -80,6 +83,7 @@ class Sandbox:
             if not waiter.done():
                 waiter.set_exception(Unavailable())
         await asyncio.gather(*(slot.close() for slot in self._slots))
+        self._starter.shutdown(wait=False)
 
     async def _served(self, slot: "_Slot", frame: bytes, descriptors: Sequence[int], deadline: float) -> dict[str, Any]:
         for _ in range(2):
@@ -128,7 +132,7 @@ class Sandbox:
 
     async def _spawn(self) -> Child:
         try:
-            return await Child.spawn(self._environment)
+            return await Child.spawn(self._environment, self._starter)
         except OSError as error:
             _log.error("no child of the sandbox starts", call=self._setup.call, error=error.strerror)
             raise Unavailable("The sandbox has no child") from error
@@ -171,8 +175,9 @@ class Sandbox:
 class _Slot:
     """The place of one child: who is there, and who is on the way."""
 
-    def __init__(self, spawn: Callable[[], Awaitable[Child]], prepare: Callable[[Child], Awaitable[None]], jobs: int) -> None:
+    def __init__(self, spawn: Callable[[], Awaitable[Child]], prepare: Callable[[Child], Awaitable[None]], jobs: int, kept: int) -> None:
         self.child: Child | None = None
+        self._kept = kept
         self._spawn = spawn
         self._prepare = prepare
         self._jobs = jobs
@@ -196,8 +201,8 @@ class _Slot:
             self.child = None
 
     def tidy(self) -> None:
-        """Let a child go that has done its share, and have the next one start meanwhile."""
-        if self.child is not None and self.child.asked >= self._jobs:
+        """Let a child go that has done its share, or keeps so much memory that the next request may lack it; have the next one start meanwhile."""
+        if self.child is not None and (self.child.asked >= self._jobs or 0 < self._kept < self.child.memory):
             self.spoil()
         if self.child is None and not self._closed:
             self._begin()
@@ -249,20 +254,33 @@ async def open_sandbox(
     queue: int = 64,
     jobs: int = 200,
     memory: int = 1 << 30,
+    resident: int = 300_000_000,
     processor: float = 30.0,
     output: int = 64 << 20,
     files: int = 32,
     environment: Mapping[str, str] | None = None,
+    user: str = "",
     warm: bool = False,
 ) -> AsyncIterator[Sandbox]:
     """Have up to `children` processes that import `call` ("module:function", called with the request and a list of descriptors), and keep them warm.
 
     Each is started when it is wanted; with `warm` the first one a moment after this, which costs nobody's start.
 
-    `memory` is bytes of address space, `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
+    `memory` is bytes of address space and `resident` of it those in real memory, 0 for as much as there is; `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
+    They have no network where the kernel lets them leave it; `user` is who they become, which only root can have them do.
     """
-    setup = Setup(call=call, parent=os.getpid(), memory=memory, processor=processor, output=output, files=files, jobs=jobs)
+    setup = Setup(
+        call=call,
+        parent=os.getpid(),
+        memory=memory,
+        resident=resident,
+        processor=processor,
+        output=output,
+        files=files,
+        jobs=jobs,
+        user=user,
+    )
     box = Sandbox(setup, environment or {}, children, queue)
     warming = asyncio.create_task(box.warm(WARM_AFTER)) if warm else None
     try:

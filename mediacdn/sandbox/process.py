@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 
 import msgspec
@@ -22,6 +24,7 @@ _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _START = 30.0
 """Seconds that a child may take from exec to its first word; on a busy machine the imports alone take some of them."""
 _TAIL = 4096
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _FOLDERS = re.compile(r"(?:/[^\s/:'\"]+)+/")
 _decode = msgspec.msgpack.Decoder(Reply).decode
 
@@ -37,25 +40,37 @@ class Broken(Exception):
 class Child:
     """A child that is ready. `asked` counts its requests."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", line: socket.socket) -> None:
+        assert process.stderr is not None
         self.asked = 0
         self._process = process
         self._line = line
         self._tail = bytearray()
-        self._draining = asyncio.get_running_loop().create_task(self._drain())
+        self._heard, self._over = asyncio.Event(), asyncio.Event()
+        self._stderr = process.stderr
+        os.set_blocking(self._stderr.fileno(), False)
+        self._pid_file = os.pidfd_open(process.pid)
+        loop = self._loop = asyncio.get_running_loop()
+        loop.add_reader(self._stderr.fileno(), self._drain)
+        loop.add_reader(self._pid_file, self._ended)
 
     @classmethod
-    async def spawn(cls, environment: Mapping[str, str]) -> "Child":
-        """Start a child, which waits for `prepare`; from here on somebody must kill it and see it `buried`. Raises: OSError."""
+    async def spawn(cls, environment: Mapping[str, str], thread: Executor) -> "Child":
+        """Start a child, which waits for `prepare`; from here on somebody must kill it and see it `buried`. It dies with the `thread`. Raises: OSError."""
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-I", "-B", "-c", _BOOT, str(theirs.fileno()), *(each for each in sys.path if os.path.isabs(each)),
-                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-                    pass_fds=(theirs.fileno(),), env={**_ENVIRONMENT, **environment}, cwd="/", start_new_session=True,
-                )  # fmt: skip
+                # On a thread: a fork from a large process takes its loop tens of milliseconds, and Popen's vfork stops the calling thread alone.
+                given = {**_ENVIRONMENT, **environment}
+                starting = asyncio.get_running_loop().run_in_executor(thread, _started, theirs.fileno(), given)
+                try:
+                    process = await asyncio.shield(starting)
+                except asyncio.CancelledError:
+                    await asyncio.wait({starting})
+                    if starting.exception() is None:
+                        await cls(starting.result(), ours)._given_up()
+                    raise
         except BaseException:
             ours.close()
             raise
@@ -76,7 +91,16 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        return not self._over.is_set()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it holds, in memory or promised: what it has freed without giving it back as well."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb", buffering=0) as file:
+                return int(file.read().split()[5]) * _PAGE
+        except (OSError, IndexError):
+            return 0
 
     async def ask(self, frame: bytes, descriptors: Sequence[int]) -> Reply:
         """Have the child do one request; whoever gives up waiting must kill it. Raises: Unsent, Broken."""
@@ -104,20 +128,26 @@ class Child:
     async def fate(self) -> int | None:
         """How the child ended by itself: its exit code, negative for a signal; None when it did not within a second."""
         try:
-            code = await asyncio.wait_for(self._process.wait(), 1)
+            await asyncio.wait_for(self._over.wait(), 1)
         except TimeoutError:
             return None
         self._kill_group()
-        await asyncio.wait([self._draining], timeout=0.2)  # for its last words
-        return code
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), 0.2)  # its last words
+        return self._process.returncode
 
     async def buried(self) -> None:
         """Wait until the killed child is reaped and its stderr is read."""
-        await self._process.wait()
+        await self._over.wait()
         self._line.close()
-        await asyncio.wait([self._draining], timeout=1)  # a grandchild that left the group may hold the pipe
-        self._draining.cancel()
-        self._process._transport.close()  # type: ignore[attr-defined]  # the pipe, should a grandchild hold it
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), 1)  # a grandchild that left the group may hold the pipe
+        if not self._heard.is_set():
+            self._hang_up()
+
+    async def _given_up(self) -> None:
+        self.kill()
+        await self.buried()
 
     @property
     def last_words(self) -> str:
@@ -149,8 +179,34 @@ class Child:
             gathered += chunk
         return bytes(gathered)
 
-    async def _drain(self) -> None:
+    def _drain(self) -> None:
         # A full pipe stops its writer for ever, at no processor time: somebody must always read.
-        assert self._process.stderr is not None
-        while chunk := await self._process.stderr.read(_TAIL):
+        try:
+            chunk = os.read(self._stderr.fileno(), 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if chunk:
             self._tail = (self._tail + chunk)[-_TAIL:]
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._loop.remove_reader(self._stderr.fileno())
+        self._stderr.close()
+        self._heard.set()
+
+    def _ended(self) -> None:
+        self._process.wait()  # it has ended: this takes its exit code, and no time
+        self._loop.remove_reader(self._pid_file)
+        os.close(self._pid_file)
+        self._over.set()
+
+
+def _started(line: int, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(  # noqa: S603 - every word is ours
+        [sys.executable, "-I", "-B", "-c", _BOOT, str(line), *(each for each in sys.path if os.path.isabs(each))],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0,
+        pass_fds=(line,), env=environment, cwd="/", start_new_session=True,
+    )  # fmt: skip

@@ -21,10 +21,12 @@ class Setup(Struct, frozen=True, kw_only=True):
     call: str
     parent: int
     memory: int
+    resident: int
     processor: float
     output: int
     files: int
     jobs: int
+    user: str = ""
 
 
 class Request(Struct, frozen=True):

@@ -10,11 +10,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import uvicorn
-import uvloop
 
 from mediacdn.config import Server
 from mediacdn.errors import StartupError
-from mediacdn.server import listening
+from mediacdn.server import listening, loop
 from mediacdn.server.deadlines import Deadlines, deadline_protocol
 from mediacdn.server.lane import Lane
 from mediacdn.server.listening import Listener
@@ -34,10 +33,7 @@ def run(
     member: Member | None = None,
 ) -> None:
     """`serve` on a uvloop of its own; returns after a graceful stop, so that the process may exit with 0. Raises: StartupError."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(
-            serve(app, settings, ready=ready, on_drain=on_drain, drain_delay=drain_delay, protocol=protocol, member=member),
-        )
+    loop.run(serve(app, settings, ready=ready, on_drain=on_drain, drain_delay=drain_delay, protocol=protocol, member=member))
 
 
 async def serve(
@@ -127,17 +123,17 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
+        own = asyncio.get_running_loop()
         caught = []
         for each in SIGNALS:
             with suppress(ValueError, RuntimeError):  # only the main thread may; elsewhere cancellation is the way to stop
-                loop.add_signal_handler(each, self._signalled, each)
+                own.add_signal_handler(each, self._signalled, each)
                 caught.append(each)
         try:
             yield
         finally:
             for each in caught:
-                loop.remove_signal_handler(each)
+                own.remove_signal_handler(each)
 
     def _signalled(self, which: signal.Signals) -> None:
         if self._member is None:
@@ -173,8 +169,8 @@ class _Server(uvicorn.Server):
             for each in sockets:
                 each.close()
             return
-        loop = asyncio.get_running_loop()
-        self._adopted[slot] = [await loop.create_server(self._protocol, sock=each, backlog=self.config.backlog) for each in sockets]
+        own = asyncio.get_running_loop()
+        self._adopted[slot] = [await own.create_server(self._protocol, sock=each, backlog=self.config.backlog) for each in sockets]
         self.servers += self._adopted[slot]
 
     def release(self, slot: int) -> None:

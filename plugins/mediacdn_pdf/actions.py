@@ -104,7 +104,7 @@ class Facts(_Action):
 async def _box(config: FactsConfig, output: int) -> AsyncIterator[Sandbox]:
     async with open_sandbox(
         call=_CALL, children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory,
-        processor=config.processor, output=output, environment=_ENVIRONMENT,
+        resident=config.resident and config.resident + config.max_bytes, processor=config.processor, output=output, environment=_ENVIRONMENT, user=config.user,
     ) as box:  # fmt: skip
         yield box
 

@@ -17,6 +17,10 @@ class FactsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     processor: float = 20.0
     memory: int = 1 << 30
     """Of a child's address space."""
+    user: str = ""
+    """Whom children become, where the server runs as root; that user must be able to read its installation."""
+    resident: int = 300_000_000
+    """Of a child's real memory, the document itself not counted."""
 
 
 class TextConfig(FactsConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -52,7 +52,7 @@ class Image(_Action):
 
     def __init__(self, config: ImageConfig, box: Sandbox) -> None:
         super().__init__(config, box)
-        self._limits = Limits(config.max_bytes, config.max_pixels, config.max_frames, config.max_edge)
+        self._limits = Limits(config.max_bytes, config.max_pixels, config.max_frames, config.max_edge, config.resident)
         self._effort = config.effort
         self._marks = config.watermarks
         self._arguments = arguments(config.max_edge, config.watermarks)
@@ -86,7 +86,7 @@ class Facts(_Action):
 
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
         config = self._config
-        work = Work(limits=Limits(config.max_bytes, config.max_pixels, config.max_frames), svg=config.svg)
+        work = Work(limits=Limits(config.max_bytes, config.max_pixels, config.max_frames, resident=config.resident), svg=config.svg)
         seen = await self._seen(work, source)
         facts: dict[str, Any] = {"frames": seen.frames, "has_alpha": seen.has_alpha}
         if seen.dominant_colour is not None:
@@ -109,8 +109,8 @@ async def _opened(path: str | None) -> AsyncIterator[list[int]]:
 @asynccontextmanager
 async def _box(config: FactsConfig, output: int, warm: bool) -> AsyncIterator[Sandbox]:
     async with open_sandbox(
-        call=_CALL, children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory,
-        processor=config.processor, output=output, environment=_ENVIRONMENT, warm=warm,
+        call=_CALL, children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory, resident=config.resident,
+        processor=config.processor, output=output, environment=_ENVIRONMENT, user=config.user, warm=warm,
     ) as box:  # fmt: skip
         yield box
 

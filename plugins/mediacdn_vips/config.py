@@ -22,7 +22,11 @@ class FactsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     deadline: float = 15.0
     processor: float = 15.0
     memory: int = 1 << 30
-    """Of a child's address space, of which its code and libraries take a quarter."""
+    """Of a child's address space."""
+    user: str = ""
+    """Whom children become, where the server runs as root; that user must be able to read its installation."""
+    resident: int = 300_000_000
+    """Of a child's real memory. Formats that are decoded whole need the more of it the larger the picture: by default AVIF may have 13 megapixels, HEIC 24."""
 
 
 class ImageConfig(FactsConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,9 @@ ALPHA = {"png", "webp", "avif", "gif"}
 ANIMATED = {"gif", "webp"}
 _QUALITY = {"jpeg": 80, "webp": 80, "avif": 55}
 
+_COST = {"jpeg": (0, 10.5), "webp": (0, 13), "avif": (90 << 20, 19), "gif": (0, 24), "png": (0, 4)}
+"""Bytes of memory that making a picture takes, measured: at all, and a pixel, its own among them."""
+
 MediaType = Literal["image/jpeg", "image/png", "image/webp", "image/avif", "image/gif"]
 _TYPES: dict[str, MediaType] = {
     "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif", "gif": "image/gif",
@@ -16,6 +19,12 @@ _TYPES: dict[str, MediaType] = {
 
 def media_type(format: str) -> MediaType:
     return _TYPES[format]
+
+
+def most(format: str, memory: int, frames: int) -> int:
+    """Pixels of a frame that can be written in so many bytes of memory, where so many frames stand beside the one that is written."""
+    at_all, each = _COST[format]
+    return max(0, int((memory - at_all) / (each + 4 * (frames - 1))))
 
 
 def encode(frames: list[Any], format: str, descriptor: int, *, quality: int | None, effort: int) -> None:

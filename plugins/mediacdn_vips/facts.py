@@ -3,6 +3,9 @@
 from base64 import b64encode
 from collections import Counter
 
+import pyvips
+
+from mediacdn import OverLimits
 from mediacdn_vips import guard
 from mediacdn_vips.colour import to_srgb
 from mediacdn_vips.loading import Source
@@ -11,14 +14,21 @@ from mediacdn_vips.thumbhash import LARGEST, thumbhash
 
 
 def look(work: Work, descriptor: int) -> Seen:
-    """Tell the facts. What is over the limit of pixels is not decoded: its header is all that is told. Raises: OverLimits, Undecodable, pyvips.Error."""
+    """Tell the facts. What is over the limits is not decoded: its header is all that is told. Raises: OverLimits, Undecodable, pyvips.Error."""
     source = Source(descriptor, work.limits)
     header = source.header
     width, height = header.shown
     frames = header.pages if header.animated else 1
     placeholder = colour = None
-    if header.width * header.height <= work.limits.pixels:
+    try:
+        source.check(work.limits, 1)
         small, rgba = _small(source)
+    except OverLimits:
+        pass
+    except pyvips.Error as error:
+        if not isinstance(guard.meaning(error), OverLimits):
+            raise
+    else:
         placeholder = b64encode(thumbhash(*small, rgba)).decode()
         colour = dominant(rgba)
     return Seen(

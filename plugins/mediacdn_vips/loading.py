@@ -12,6 +12,10 @@ from mediacdn_vips.request import Limits
 
 _ANIMATED = {"gifload", "webpload"}
 _PAGED = _ANIMATED | {"tiffload", "heifload"}
+BASE = 80 << 20
+"""Bytes of memory that a child has, and that a pipeline takes, whatever the picture."""
+_WHOLE = {"heifload": 16, "heicload": 8.8, "webpload": 5.5}
+"""Bytes of memory a pixel, measured, of what cannot be decoded by lines; of WebP its lossless kind alone. What the header does not tell, such as a JPEG's scans, the child's limit ends."""
 _OWN = {"jpegload": "jpeg", "pngload": "png", "webpload": "webp", "gifload": "gif", "heifload": "avif"}
 
 
@@ -84,6 +88,18 @@ class Source:
             raise OverLimits(f"An animation may have at most {limits.frames} frames; this one has {frames}")
         if self.header.width * self.header.height * frames > limits.pixels:
             raise OverLimits(f"At most {limits.pixels} pixels are decoded; this picture has more")
+        self.fit(limits)
+
+    def fit(self, limits: Limits) -> None:
+        """Hold what is decoded whole to the memory that there is. Raises: OverLimits."""
+        header = self.header
+        each = 0 if header.loader == "webpload" and not self._lossless() else _WHOLE.get(header.loader, 0)
+        if limits.resident and header.width * header.height * each > limits.resident - BASE:
+            raise OverLimits(f"At most {max(0, int((limits.resident - BASE) / each))} pixels are decoded of this format")
+
+    def _lossless(self) -> bool:
+        """Whether a still's pixels are a VP8L chunk (RFC 9649 section 2.6), in its plain or its extended file."""
+        return b"VP8L" in os.pread(self._descriptor, 4096, 0)
 
     def load(self, page: int | None, frames: int, shrink: float) -> Any:
         """The pixels of one page, or of the first `frames` one below the other, shrunk up to `shrink` times where the format can do so as it decodes."""

@@ -4,14 +4,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pyvips
 from msgspec import Struct
 
 from mediacdn import OverLimits
 from mediacdn_vips import guard
 from mediacdn_vips.colour import to_srgb
-from mediacdn_vips.encoding import ALPHA, ANIMATED, encode, media_type
+from mediacdn_vips.encoding import ALPHA, ANIMATED, encode, media_type, most
 from mediacdn_vips.geometry import Plan, corner, plan
-from mediacdn_vips.loading import Source
+from mediacdn_vips.loading import BASE, Source
 from mediacdn_vips.request import Limits, Seen, Spec, Work
 
 _KEPT = {"page-height", "n-pages", "delay", "loop"}
@@ -53,11 +54,13 @@ def aim(picture: Picture) -> None:
     picture.turn = header.turned != (picture.spec.rotate in (90, 270))
     width, height = (header.height, header.width) if picture.turn else (header.width, header.height)
     picture.plan = plan(width, height, picture.spec, picture.limits.edge, enlarge=header.loader == "svgload")
-    if (
-        max(picture.plan.width * picture.plan.height, picture.plan.box_width * picture.plan.box_height) * picture.count
-        > picture.limits.pixels
-    ):
-        raise OverLimits(f"What would be made has more than {picture.limits.pixels} pixels")
+    pixels = max(picture.plan.width * picture.plan.height, picture.plan.box_width * picture.plan.box_height)
+    limits = picture.limits
+    allowed = limits.pixels // picture.count
+    if limits.resident:
+        allowed = min(allowed, most(picture.format, limits.resident - BASE, picture.count))
+    if pixels > allowed:
+        raise OverLimits(f"What would be made has more than {allowed} pixels")
 
 
 def load(picture: Picture) -> None:
@@ -187,7 +190,10 @@ def make(work: Work, spec: Spec, source: int, output: int, mark: int | None = No
         step(picture)
     os.lseek(output, 0, os.SEEK_SET)
     os.ftruncate(output, 0)
-    encode(picture.frames, picture.format, output, quality=spec.quality, effort=picture.effort)
+    try:
+        encode(picture.frames, picture.format, output, quality=spec.quality, effort=picture.effort)
+    except pyvips.Error as error:  # its pixels were decoded before: the picture is not at fault
+        raise guard.meaning(error, OverLimits("What would be made needs more memory than is allowed")) from error
     first = picture.frames[0]
     return Seen(
         width=first.width, height=first.height, frames=len(picture.frames), has_alpha=bool(first.hasalpha()),

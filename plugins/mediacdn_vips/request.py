@@ -15,6 +15,7 @@ class Limits(Struct, frozen=True):
     pixels: int
     frames: int
     edge: int = 1 << 24
+    resident: int = 0
 
 
 class Spec(Struct, frozen=True, kw_only=True):

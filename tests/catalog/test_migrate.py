@@ -65,9 +65,42 @@ async def on(config: Database, data: Path, ask: Callable[[Any], Any]) -> Any:
 async def test_from_nothing(empty: Database, tmp_path: Path) -> None:
     data = tmp_path / "not" / "there"
     assert await pending(empty, data)
-    assert await migrate(empty, data) == ["0001", "0002", "0003"]
+    assert await migrate(empty, data) == ["0001", "0002", "0003", "0004"]
     assert not await pending(empty, data)
     assert await migrate(empty, data) == []
+
+
+async def test_what_was_made_before_is_credited_to_tasks_that_are_kept(empty: Database, tmp_path: Path) -> None:
+    await migrate(empty, tmp_path)
+    required = {
+        "media": {"id": "d", "source_id": "s"},
+        "jobs": {"id": "j", "kind": "recipe", "code": "poster@2", "media_id": "s", "fingerprint": "f"},
+    }
+    steps = '[{"name": "look", "output": null}, {"name": "scale", "output": "d"}, {"name": "gone", "output": "e"}]'
+
+    def before(connection: Any) -> None:
+        connection.execute(text("DROP TABLE derivations"))
+        connection.execute(text("ALTER TABLE jobs DROP COLUMN tracked"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        for name, given in required.items():
+            table = metadata.tables[name]
+            # A value for every column that must have one, as the database keeps it.
+            plain = {"BIGINT": 1, "INTEGER": 1, "BOOLEAN": False, "DOUBLE": 0.0, "TEXT": "{}"}
+            row = {
+                each.name: plain.get(str(each.type.compile()).split("(")[0].split(" ")[0], "{}")
+                for each in table.c
+                if not each.nullable and each.name != "tracked"
+            }
+            row |= given | ({"steps": steps, "arguments": '{"w":1}'} if name == "jobs" else {})
+            connection.execute(text(f"INSERT INTO {name} ({', '.join(row)}) VALUES ({', '.join(':' + each for each in row)})"), row)
+        connection.commit()
+
+    await on(empty, tmp_path, before)
+    assert await migrate(empty, tmp_path) == ["0004"]
+    [row] = await on(empty, tmp_path, lambda connection: connection.execute(text("SELECT * FROM derivations")).mappings().all())
+    assert dict(row) == {
+        "made": "d", "fingerprint": "f", "media_id": "s", "code": "poster", "version": 2, "arguments": '{"w":1}', "step": "scale",
+    }  # fmt: skip
 
 
 async def test_tables_are_those_of_the_program(empty: Database, tmp_path: Path) -> None:
@@ -153,7 +186,7 @@ async def test_newer_is_refused(empty: Database, tmp_path: Path) -> None:
 
 async def test_branches(empty: Database, tmp_path: Path, branch: Callable[..., Branch]) -> None:
     first = branch("CREATE TABLE plug_one (id INTEGER)")
-    assert await migrate(empty, tmp_path, [first]) == ["0001", "0002", "0003", "p1"]
+    assert await migrate(empty, tmp_path, [first]) == ["0001", "0002", "0003", "0004", "p1"]
     second = branch("CREATE TABLE plug_one (id INTEGER)", "CREATE TABLE plug_two (id INTEGER)")
     assert await pending(empty, tmp_path, [second])
     assert not await pending(empty, tmp_path), "a plugin that was taken out is in nobody's way"
@@ -249,7 +282,7 @@ async def test_starters_at_once(empty: Database, tmp_path: Path) -> None:
     told = await forks(
         empty, tmp_path / "data", "for pid in [forked(lambda: migrate(config, data)) for _ in range(6)]: assert ended(pid) == 0"
     )
-    assert sorted(told) == ["['0001', '0002', '0003']"] + ["[]"] * 5
+    assert sorted(told) == ["['0001', '0002', '0003', '0004']"] + ["[]"] * 5
 
 
 async def test_killed_at_any_statement(empty: Database, tmp_path: Path) -> None:
@@ -266,7 +299,7 @@ async def test_killed_at_any_statement(empty: Database, tmp_path: Path) -> None:
     *kills, last, state = await forks(empty, tmp_path, script)
     assert len(kills) > 5
     assert set(kills) == {"(True, 0)"}
-    assert (last, state) == ("['0001', '0002', '0003']", f"(False, {len(metadata.tables) + 1})")
+    assert (last, state) == ("['0001', '0002', '0003', '0004']", f"(False, {len(metadata.tables) + 1})")
 
 
 async def test_embedded_settings(sqlite_template: Path) -> None:

@@ -24,7 +24,7 @@ from mediacdn.interfaces import Sink, Source
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Argument, Change, Event, Job, JobState, Made, Media, NewJob, Recipe, Step, StepRun
 from mediacdn.recipes.planning import KIND
-from mediacdn.recipes.registry import Registry
+from mediacdn.recipes.registry import Registry, SettledStep
 from mediacdn.testing import MemoryStorage
 from mediacdn.ulids import Ulids
 
@@ -206,6 +206,24 @@ async def test_a_step_makes_a_media(bench: Bench) -> None:
     assert [(event.kind, event.media_id) for event in bench.events] == [("media.derived", made.id)]
     assert bench.digests[source.storage_key] == source.digest, "what is read whole is verified"
     assert list((bench.maker._scratch._folder).iterdir()) == []
+
+
+async def test_a_file_that_nobody_saw_serves_the_next_one(bench: Bench) -> None:
+    scratch, opened = bench.maker._scratch, []
+    real = scratch._open
+    scratch._open = lambda: opened.append(real()) or opened[-1]  # type: ignore[method-assign,func-returns-value]
+    source = await bench.media()
+    look, write = SettledStep(name="look", action="counted", spec={}), SettledStep(name="one", action="louder", spec={"times": 1})
+    for _ in range(3):
+        assert (await bench.maker.run(source, look))[1] is None
+    assert len(opened) == 1
+    first = (await bench.maker.run(source, write))[1]
+    assert len(opened) == 2, "for the copy of its source"
+    second = (await bench.maker.run(source, replace(write, spec={"times": 2})))[1]
+    assert len(opened) == 4, "what was written to is not written to again"
+    assert first is not None
+    assert second is not None
+    assert (await body_of(bench, first), await body_of(bench, second)) == (TEXT.upper(), TEXT.upper() * 2)
 
 
 async def test_a_chain_reads_what_was_made_before(bench: Bench) -> None:

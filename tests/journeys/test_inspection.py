@@ -1,5 +1,6 @@
 """Uploads that are inspected: what is rejected leaves nothing, what is quarantined is never readable, and what fails is refused."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from tests.services.inspectors import install
-from tests.services.samples import text
+from tests.services.samples import png, text
 from tests.services.served import Served, served
 
 TOML = """
@@ -104,6 +105,75 @@ def test_what_is_quarantined_is_stored_and_withheld_from_the_first_moment(server
     assert released.status_code == 200
     assert server.client.get(media).content == body
     assert server.client.get(f"/v1/media/{again.json()['id']}").status_code == 451, "each was withheld for itself"
+
+
+def test_what_is_released_gets_the_thumbnail_that_it_would_have_had(server: Served) -> None:
+    body = png(8, 8, b"withheld") + b"withhold!"
+    media = post(server, body, "raw").json()
+    assert media["quarantined"]
+    tasks = f"/v1/media/{media['id']}/tasks"
+    admin = server.auth("root", "admin")
+
+    def planned() -> list[str]:
+        return sorted(each["code"] for each in server.client.get(tasks, headers=admin).json()["items"])
+
+    assert planned() == []
+    for _ in range(2):  # once, however often it is withheld and released
+        server.client.delete(f"/v1/media/{media['id']}/quarantine", headers=admin).raise_for_status()
+        assert planned() == ["look@1", "thumb@1"]
+        server.client.post(f"/v1/media/{media['id']}/quarantine", json={"reason": "x", "scope": "media"}, headers=admin).raise_for_status()
+
+
+@pytest.mark.parametrize("how", ["raw", "multipart"])
+def test_a_retry_is_answered_as_the_upload_that_was_withheld(server: Served, how: str) -> None:
+    body = said("withhold!", "retried " + how)
+    first, again = (post(server, body, how, **{"Idempotency-Key": "once " + how}) for _ in range(2))
+    assert (first.status_code, first.json()["quarantined"]) == (201, True)
+    assert (again.status_code, again.json(), again.headers["location"]) == (201, first.json(), first.headers["location"])
+    admin = server.auth("root", "admin")
+    path = f"/v1/media/{first.json()['id']}/quarantine"
+    server.client.delete(path, headers=admin).raise_for_status()
+    server.client.post(path, json={"reason": "x", "scope": "media"}, headers=admin).raise_for_status()
+    assert post(server, body, how, **{"Idempotency-Key": "once " + how}).status_code == 451, "what happened since beats it"
+
+
+def test_what_inspectors_say_is_counted(server: Served) -> None:
+    def counted() -> dict[str, float]:
+        lines = server.client.get("/metrics").text.splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith("mediacdn_inspections_total{")}
+
+    before = counted()
+    for word in ("fine", "reject!", "withhold!", "crash?"):
+        post(server, said(word, "counted"), "raw")
+    risen = {name: value - before.get(name, 0) for name, value in counted().items() if value != before.get(name, 0)}
+    assert risen['mediacdn_inspections_total{inspector="words",outcome="reject"}'] == 1
+    assert risen['mediacdn_inspections_total{inspector="words",outcome="quarantine"}'] == 1
+    assert risen['mediacdn_inspections_total{inspector="others",outcome="failed"}'] == 1
+    assert risen['mediacdn_inspections_total{inspector="words",outcome="accept"}'] >= 1
+
+
+def test_readiness_and_doctor_know_who_inspects_and_acts(server: Served, tmp_path: Path) -> None:
+    checks = server.client.get("/readyz").json()["checks"]
+    assert (checks["inspector.words"], checks["action.translate"]) == ("ok", "ok")
+    environ = {**os.environ, **install(tmp_path / "plugin")}
+    told = {}
+    for name, toml in (("well", TOML), ("ill", TOML + '[inspection.words]\nmarker = "ill"\n')):
+        (tmp_path / f"{name}.toml").write_text(toml)
+        command = [
+            sys.executable,
+            "-m",
+            "mediacdn",
+            "doctor",
+            "--json",
+            "--data",
+            str(tmp_path / name),
+            "--config",
+            str(tmp_path / f"{name}.toml"),
+        ]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        told[name] = {each["part"]: each["state"] for each in json.loads(done.stdout)["findings"]}
+    assert (told["well"]["inspector words"], told["well"]["inspector others"], told["well"]["actions"]) == ("ok", "ok", "ok")
+    assert (told["ill"]["inspector words"], told["ill"]["inspector others"]) == ("fail", "ok")
 
 
 def test_it_is_never_readable_in_between(server: Served) -> None:

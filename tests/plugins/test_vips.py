@@ -352,6 +352,61 @@ async def test_bombs_are_refused_before_they_are_decoded(bomb: str) -> None:
         assert resident(pid) - before < 20_000  # kB
 
 
+def wide(format: str, size: tuple[int, int] = (8000, 6000), **options: Any) -> bytes:
+    return encoded(Image.new("RGB", size, "teal"), format, **options)
+
+
+HUNGRY = {
+    "avif": (lambda: wide("AVIF", (4600, 3100), speed=10), r"At most 13\d+ pixels"),
+    "lossless webp": (lambda: wide("WEBP", lossless=True, quality=0, method=0), r"At most 39\d+ pixels"),
+    "jpeg in many scans": (lambda: wide("JPEG", progressive=True, subsampling=0), "memory"),
+}
+"""Of pixels enough to be decoded, were they of a format that is decoded line by line."""
+
+
+@pytest.mark.parametrize("kind", HUNGRY)
+async def test_what_needs_much_memory_is_refused_within_it(kind: str) -> None:
+    made, told = HUNGRY[kind]
+    content = made()
+    async with open_image(ImageConfig(children=1), KIT) as image, open_facts(FactsConfig(), KIT) as facts:
+        with pytest.raises(OverLimits, match=told):
+            await make(image, content, w=10, format="webp")
+        seen = await look(facts, content)
+        assert (seen.width, seen.placeholder) == (Image.open(io.BytesIO(content)).width, None)
+        for pid in (*image._box.pids, *facts._box.pids):
+            assert resident(pid) * 1024 < 300_000_000
+    async with open_image(ImageConfig(children=1, resident=0), KIT) as image:
+        assert (await make(image, content, w=10, format="webp"))[1].width == 10
+
+
+async def test_what_is_decoded_by_lines_stays_within_it() -> None:
+    contents = [
+        wide("JPEG"),
+        wide("WEBP", method=0),
+        wide("PNG", compress_level=1),
+        wide("TIFF", compression="tiff_deflate"),
+        KINDS["avif"],
+    ]
+    async with open_image(ImageConfig(children=1), KIT) as image:
+        for content in contents:
+            assert (await make(image, content, w=512, format="jpeg"))[1].width in (128, 512)
+            for pid in image._box.pids:
+                assert resident(pid) * 1024 < 300_000_000
+
+
+async def test_what_cannot_be_written_within_it_is_refused_before_it_is_decoded() -> None:
+    content = wide("JPEG")
+    async with open_image(ImageConfig(children=1), KIT) as image:
+        for kind, most in (("jpeg", 20), ("webp", 16), ("avif", 6)):
+            began = time.monotonic()
+            with pytest.raises(OverLimits, match=rf"more than {most}\d{{6}} pixels"):
+                await make(image, content, format=kind)
+            assert time.monotonic() - began < 1
+        for kind, across in (("jpeg", 5000), ("webp", 4600), ("png", 5000)):
+            assert (await make(image, content, w=across, format=kind))[1].width == across
+            assert all(resident(pid) * 1024 < 300_000_000 for pid in image._box.pids)
+
+
 async def test_facts_of_a_bomb_are_its_header(facts: Any) -> None:
     seen = await look(facts, BOMBS["png 40000x40000"])
     assert (seen.width, seen.height, seen.placeholder) == (40_000, 40_000, None)

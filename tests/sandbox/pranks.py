@@ -1,5 +1,6 @@
 """What a child may be made to do: the well-behaved things, and what a decoder that has been taken over or has broken would do."""
 
+import ctypes
 import os
 import resource
 import signal
@@ -38,6 +39,23 @@ def upper(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     return {"read": len(text), "writable": writable}
 
 
+KEPT: list[bytearray] = []
+
+
+def keep(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Hold on to so much memory, touched, for good."""
+    held = bytearray(request["bytes"])
+    held[::4096] = b"x" * len(held[::4096])
+    KEPT.append(held)
+    return {"pid": os.getpid()}
+
+
+def signal_at_parents_death() -> int:
+    told = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(told), 0, 0, 0)
+    return told.value
+
+
 def tell(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     """What this process is and has."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -56,6 +74,10 @@ def tell(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         "folder": os.getcwd(),
         "pid": os.getpid(),
         "isolated": sys.flags.isolated,
+        "user": os.getuid(),
+        "groups": os.getgroups(),
+        "net": [line.split(":")[0].strip() for line in Path("/proc/self/net/dev").read_text().splitlines()[2:]],
+        "parting": signal_at_parents_death(),
     }  # fmt: skip
 
 
@@ -163,6 +185,6 @@ def forge(request: dict[str, Any], descriptors: list[int]) -> None:
 DO: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any] | None]] = {
     each.__name__: each
     for each in (
-        echo, upper, tell, sleep, deaf, spin, hoard, abort_for_memory, fill, fall, leave, shout, refuse, fail, spawn, unpackable, large, forge,
+        echo, keep, upper, tell, sleep, deaf, spin, hoard, abort_for_memory, fill, fall, leave, shout, refuse, fail, spawn, unpackable, large, forge,
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -80,6 +81,22 @@ async def test_a_child_stays_warm_and_is_replaced_after_its_jobs() -> None:
         assert await gone(pids[0], pids[3])
 
 
+async def test_a_child_that_keeps_much_memory_is_replaced() -> None:
+    async with opened(resident=200 << 20) as box:
+        pids = [(await box.run({"do": "keep", "bytes": 40 << 20}, deadline=5))["pid"] for _ in range(4)]
+        assert [pids[0] == pids[1], pids[1] == pids[2], pids[2] == pids[3]] == [True, True, False]
+
+
+async def test_memory_beyond_the_bound_is_refused() -> None:
+    async with opened(resident=200 << 20, memory=1 << 34) as box:
+        with pytest.raises(OverLimits, match="memory"):
+            await box.run({"do": "keep", "bytes": 200 << 20}, deadline=5)
+        with pytest.raises(OverLimits, match="memory"):
+            await box.run({"do": "hoard"}, deadline=10)
+    async with opened(resident=0, memory=1 << 34) as box:
+        await box.run({"do": "keep", "bytes": 400 << 20}, deadline=5)
+
+
 async def test_children_work_beside_each_other() -> None:
     async with opened(children=2) as box:
         began = time.monotonic()
@@ -128,6 +145,55 @@ async def test_it_has_no_secret_no_descriptor_and_no_right(monkeypatch: pytest.M
                 )
                 assert limits["RLIMIT_CPU"] <= 5
                 assert (told["privileges"], told["session"], told["folder"], told["isolated"]) == ("1", True, "/", 1)
+
+
+def lets_processes_part() -> bool:
+    """Whether the kernel has a network of its own for who asks."""
+    ask = "import ctypes, sys; libc = ctypes.CDLL(None); sys.exit(bool(libc.unshare(1 << 30) and libc.unshare(5 << 28)))"
+    return subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
+
+
+async def test_it_has_no_network_where_the_kernel_lets_it_leave() -> None:
+    async with opened() as box:
+        told = await box.run({"do": "tell"}, deadline=5)
+    assert (
+        set(told["net"]) <= {"lo", "sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0"}
+        or not lets_processes_part()
+    )
+    assert (told["parting"], told["user"]) == (signal.SIGKILL, os.getuid())
+
+
+async def test_it_becomes_another_user_or_does_not_start() -> None:
+    mine = pwd.getpwuid(os.getuid())
+    async with open_sandbox(call="tests.sandbox.pranks:run", children=1, user=mine.pw_name) as box:
+        if os.geteuid() == 0:
+            told = await box.run({"do": "tell"}, deadline=5)
+            assert (told["user"], told["groups"], told["parting"], told["privileges"]) == (mine.pw_uid, [], signal.SIGKILL, "1")
+        else:  # setgroups is root's
+            with pytest.raises(Unavailable):
+                await box.run({"do": "tell"}, deadline=5)
+    async with open_sandbox(call="tests.sandbox.pranks:run", children=1, user="nobody-of-this-name") as box:
+        with pytest.raises(Unavailable):
+            await box.run({"do": "tell"}, deadline=5)
+
+
+async def test_starting_children_does_not_hold_up_the_loop() -> None:
+    """Nor does it where the process is large, and a fork would copy the tables of all its pages."""
+    heap = bytearray(256 << 20)
+    heap[::4096] = b"x" * len(heap[::4096])
+    async with open_sandbox(call="tests.sandbox.pranks:run", children=4) as box:
+        loop, held = asyncio.get_running_loop(), []
+
+        async def watch() -> None:
+            while True:
+                before = time.thread_time(), loop.time()
+                await asyncio.sleep(0.001)
+                held.append(time.thread_time() - before[0])
+
+        watching = asyncio.create_task(watch())
+        await box.start()
+        watching.cancel()
+    assert max(held) < 0.015, "seconds of its own processor time in one turn"
 
 
 # What it does to who misbehaves

@@ -6,7 +6,7 @@ PLUGIN = """
 import asyncio, os
 from contextlib import asynccontextmanager
 from msgspec import Struct
-from mediacdn import Argument, Driver, Made, Verdict, hookimpl
+from mediacdn import Argument, Driver, Made, Unavailable, Verdict, hookimpl
 
 WORDS = {"de": {"good": "guten", "day": "Tag"}, "pt-br": {"good": "bom", "day": "dia"}}
 
@@ -18,6 +18,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 class Words:
     def __init__(self, marker):
         self.marker = marker.encode()
+
+    async def check(self):
+        if self.marker == b"ill":
+            raise Unavailable("the engine is away")
 
     async def inspect(self, upload, chunks):
         tail, found = b"", None
@@ -38,6 +42,9 @@ class Words:
 class Dictionary:
     arguments = (Argument(name="lang", required=True),)
     accepts = ("text/plain",)
+
+    async def check(self):
+        pass
 
     async def run(self, source, spec, sink):
         async with source.file() as file:

@@ -12,7 +12,8 @@ from mediacdn.catalog.jobs import Held
 from mediacdn.catalog.tables import media
 from mediacdn.config import Database
 from mediacdn.drivers import SystemClock
-from mediacdn.model import Job, JobState, StepRun
+from mediacdn.model import Derivation, Job, JobState, StepRun
+from mediacdn.recipes.fingerprints import fingerprint
 
 T = TypeVar("T")
 PLUGIN = """
@@ -110,6 +111,13 @@ class Bench:
             assert done
 
         self.do(work)
+
+    def credit(self, child: str, source: str, code: str, version: int, step: str = "scale") -> None:
+        """Have one media be what a recipe made of another, without arguments."""
+        by = Derivation(
+            media_id=source, code=code, version=version, arguments={}, fingerprint=fingerprint(source, code, version, {}), step=step
+        )
+        self.do(lambda catalog: catalog.derivatives.credit(child, by))
 
     def link(self, child: str, source: str, relationship: str = "small", key: str = "") -> None:
         """Have one media be what was made of another."""

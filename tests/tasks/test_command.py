@@ -49,10 +49,9 @@ def test_jobs(command: Any, bench: Bench, task: dict[str, Any]) -> None:
 
 
 def test_what_is_stale_is_asked_for_anew(server: Served, command: Any, bench: Bench, media: dict[str, Any], picture: bytes) -> None:
-    old = server.client.post(f"/v1/media/{media['id']}/tasks/small@1", headers=server.auth()).json()
     made = server.upload(png(4, 4, picture))
     bench.link(made["id"], media["id"], key="not the newest's")
-    bench.complete(bench.lease(old["id"]), made["id"])
+    bench.credit(made["id"], media["id"], "small", 1)
     [found] = command("recipes", "stale", "--json")["items"]
     assert found == {"id": made["id"], "source": media["id"], "recipe": "small@1", "newest": "small@2", "arguments": {}}
     assert f"{made['id']}  small@1 -> small@2  of {media['id']}" in command("recipes", "stale")

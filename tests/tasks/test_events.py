@@ -177,10 +177,14 @@ def test_a_task_that_is_removed_ends_its_streams(server: Served, bench: Bench, t
 def test_streams_are_bounded_and_given_back(server: Served, task: dict[str, Any]) -> None:
     open_now = []
     try:
-        for _ in range(watching.STREAMS):
-            opened = listening(server, task["id"])
-            open_now.append(opened)
-            assert opened.__enter__().status == 200, len(open_now)
+        for caller in range(watching.STREAMS // watching.OWN):
+            for _ in range(watching.OWN):
+                opened = listening(server, task["id"], who=(f"reader{caller}", "read"))
+                open_now.append(opened)
+                assert opened.__enter__().status == 200, len(open_now)
+            with listening(server, task["id"], who=(f"reader{caller}", "read")) as heard:
+                assert (heard.status, heard.body()["code"]) == (429, "too_many_requests")
+                assert int(heard.fields["retry-after"]) > 0
         with listening(server, task["id"]) as heard:
             assert (heard.status, heard.body()["code"]) == (503, "overloaded")
             assert int(heard.fields["retry-after"]) > 0

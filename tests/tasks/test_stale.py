@@ -1,14 +1,15 @@
-"""What older versions of recipes made is found, by its task or by its derivation key, and led back to its source; on both databases."""
+"""What older versions of recipes made is found by what is written down with it, and led back to its source; on both databases."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from mediacdn.catalog.database import Catalog
-from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.derivatives import dedupe_key
 from mediacdn.errors import Conflict
-from mediacdn.model import Argument, Change, JobState, Media, State, Status, Step, StepRun
+from mediacdn.model import Argument, Change, JobState, Media, State, Status, Step
 from mediacdn.recipes.registry import Registry
 from mediacdn.tasks import Stale, Tasks
 from mediacdn.ulids import Ulids
@@ -51,8 +52,8 @@ def tasks(catalog: Catalog, clock: Any, told: list[Change]) -> Tasks:
 
 @pytest.fixture
 def picture(store: Callable[..., Any], media_like: Callable[..., Media]) -> Callable[..., Any]:
-    async def made(content: str, **fields: Any) -> Media:
-        return await store(media_like(content, **{"media_type": "image/png", **fields}))  # type: ignore[no-any-return]
+    async def made(content: str, *, dedupe_key: str | None = None, **fields: Any) -> Media:
+        return await store(media_like(content, **{"media_type": "image/png", **fields}), dedupe_key)  # type: ignore[no-any-return]
 
     return made
 
@@ -61,11 +62,15 @@ def settled(tasks: Tasks, name: str, **arguments: Any) -> Any:
     return tasks.registry.settle(tasks.registry.find(name), arguments)
 
 
-async def derive(tasks: Tasks, picture: Callable[..., Any], source: Media, name: str, **arguments: Any) -> list[Media]:
+async def derive(tasks: Tasks, catalog: Catalog, picture: Callable[..., Any], source: Media, name: str, **arguments: Any) -> list[Media]:
     """What the recipe makes of a media, as a worker would record it."""
-    made, at = [], source
-    for step in settled(tasks, name, **arguments).steps:
-        at = await picture(f"{at.id}{step.spec}"[-30:], source_id=at.id, derivation_key=step.derivation_key(at.id), relationship=name)
+    made, at, run = [], source, settled(tasks, name, **arguments)
+    for step in run.steps:
+        key = step.derivation_key(at.id)
+        at = await catalog.derivatives.find(key) or await picture(
+            f"{at.id}{step.spec}"[-30:], source_id=at.id, derivation_key=key, relationship=name, dedupe_key=dedupe_key(key)
+        )
+        await catalog.derivatives.credit(at.id, run.derivation(source.id, step))
         made.append(at)
     return made
 
@@ -74,37 +79,66 @@ async def found(tasks: Tasks) -> list[Stale]:
     return [each async for each in tasks.stale()]
 
 
-async def test_nothing_is_stale_at_first(tasks: Tasks, picture: Callable[..., Any]) -> None:
+@pytest.fixture
+def make(tasks: Tasks, catalog: Catalog, picture: Callable[..., Any]) -> Callable[..., Any]:
+    return partial(derive, tasks, catalog, picture)
+
+
+async def test_nothing_is_stale_at_first(tasks: Tasks, picture: Callable[..., Any], make: Callable[..., Any]) -> None:
     source = await picture("s")
-    await derive(tasks, picture, source, "poster@2")
-    await derive(tasks, picture, source, "only")
+    await make(source, "poster@2")
+    await make(source, "only")
     assert await found(tasks) == []
 
 
-async def test_by_its_derivation_key(tasks: Tasks, picture: Callable[..., Any]) -> None:
-    source = await picture("s")
-    [old] = await derive(tasks, picture, source, "poster@1")
-    await derive(tasks, picture, source, "poster@2")
+async def test_until_the_newest_has_made_its_own(
+    tasks: Tasks, catalog: Catalog, picture: Callable[..., Any], make: Callable[..., Any]
+) -> None:
+    source, other = await picture("s"), await picture("o")
+    [old], [older] = await make(source, "poster@1"), await make(other, "poster@1")
+    assert await found(tasks) == [Stale(each.id, of.id, "poster@1", "poster@2") for each, of in ((old, source), (older, other))]
+    [new] = await make(source, "poster@2")
+    assert await found(tasks) == [Stale(older.id, other.id, "poster@1", "poster@2")]
+    await catalog.media.delete(older.id)
+    assert await found(tasks) == []
+    await catalog.media.delete(new.id)
     assert await found(tasks) == [Stale(old.id, source.id, "poster@1", "poster@2")]
 
 
-async def test_a_later_step_leads_back_to_the_source(tasks: Tasks, picture: Callable[..., Any]) -> None:
+async def test_a_later_step_leads_back_to_the_source(tasks: Tasks, picture: Callable[..., Any], make: Callable[..., Any]) -> None:
     source = await picture("s")
-    _, last = await derive(tasks, picture, source, "twice@1")
+    _, last = await make(source, "twice@1")
     assert await found(tasks) == [Stale(last.id, source.id, "twice@1", "twice@2")], "the first step is the same in both"
-
-
-async def test_by_its_task(tasks: Tasks, catalog: Catalog, picture: Callable[..., Any]) -> None:
-    source = await picture("s")
-    job, _ = await tasks.ask(source, "wide@1", {"w": 99}, by="ada")
-    [made] = await derive(tasks, picture, source, "wide@1", w=99)
-    assert await found(tasks) == [], "its arguments are nowhere told before the task says what it made"
-    leased, _ = await catalog.jobs.lease(job.id, 10)
-    assert leased is not None
-    await catalog.jobs.complete(Held(leased.id, leased.fence), [StepRun(name="scale", action="image", output=made.id)])
-    assert await found(tasks) == [Stale(made.id, source.id, "wide@1", "wide@2", {"w": 99})]
-    await catalog.media.delete(made.id)
+    await make(source, "twice@2")
     assert await found(tasks) == []
+
+
+async def test_each_set_of_arguments_for_itself(tasks: Tasks, picture: Callable[..., Any], make: Callable[..., Any]) -> None:
+    source = await picture("s")
+    [small], [large] = await make(source, "wide@1", w=99), await make(source, "wide@1", w=999)
+    await make(source, "wide@2", w=999)
+    assert await found(tasks) == [Stale(small.id, source.id, "wide@1", "wide@2", {"w": 99})]
+    assert large.id != small.id
+
+
+async def test_one_that_two_recipes_make_is_stale_by_either(tasks: Tasks, picture: Callable[..., Any], make: Callable[..., Any]) -> None:
+    source = await picture("s")
+    [made] = await make(source, "wide@1", w=320)
+    [same] = await make(source, "poster@1")
+    assert same.id == made.id
+    await make(source, "wide@2", w=320)
+    assert await found(tasks) == [Stale(made.id, source.id, "poster@1", "poster@2")]
+
+
+async def test_a_version_that_is_not_there_any_more(
+    catalog: Catalog, tasks: Tasks, picture: Callable[..., Any], make: Callable[..., Any]
+) -> None:
+    source = await picture("s")
+    [made] = await make(source, "poster@1")
+    tasks.registry = Registry(ACTIONS, brought=[("p", each) for each in RECIPES if each.name != "poster@1"])
+    assert await found(tasks) == [Stale(made.id, source.id, "poster@1", "poster@2")]
+    tasks.registry = Registry(ACTIONS, brought=[("p", each) for each in RECIPES if each.code != "poster"])
+    assert await found(tasks) == [], "nor is there a newest"
 
 
 async def test_asking_is_refused_for_what_has_no_bytes_or_is_withheld(tasks: Tasks, picture: Callable[..., Any]) -> None:
