@@ -20,6 +20,7 @@ from mediacdn.access import Access
 from mediacdn.catalog.card import CardCache
 from mediacdn.changes import Changes
 from mediacdn.config import Config
+from mediacdn.config.storages import default_storage, landings
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.derivation.variants import Variants
@@ -54,6 +55,7 @@ from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
+from mediacdn.routes.storages import storage_routes
 from mediacdn.routes.tasks import task_routes
 from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
@@ -61,6 +63,9 @@ from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
 from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
+from mediacdn.upkeep.metrics import EVERY as STORED_READ
+from mediacdn.upkeep.metrics import StoredMetrics
+from mediacdn.upkeep.promotion import promotion
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
@@ -215,12 +220,15 @@ async def _rooms(
         new_id=new_id,
         emit=emit,
         plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
+        via=landings(config),
+        promotion=partial(promotion, new_id=new_id),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
     tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
     lanes = LaneMetrics(registry, opened.catalog.jobs, config.jobs.lanes)
+    stored = StoredMetrics(registry, opened.catalog.moves, config.storage)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
     app.lent[HOT] = HotReads(
         front=front,
@@ -239,7 +247,7 @@ async def _rooms(
     uploads = Uploads(
         ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
     )
-    default = config.storage.get("default") or next(iter(config.storage.values()))
+    default = config.storage[default_storage(config)]
     core = MediaCore(
         callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
     )
@@ -263,6 +271,7 @@ async def _rooms(
             stats=edge.stats,
             holds=edge.holds,
         ),
+        *storage_routes(records, access=access, catalog=opened.catalog, storages=opened.storages, tables=config.storage),
         *operation_routes(
             config=config,
             access=access,
@@ -279,7 +288,8 @@ async def _rooms(
     ]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
-    beat = asyncio.create_task(work({"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}))
+    round_about = {"heartbeat": Chore(HEARTBEAT, ingest.heartbeat), "lanes": Chore(LANES_READ, lanes.read)}
+    beat = asyncio.create_task(work({**round_about, "stored": Chore(STORED_READ, stored.read)}))
     following = asyncio.create_task(changes.follow())
     try:
         yield
@@ -304,8 +314,10 @@ def _shown(variants: Variants, recipes: Registry, media_type: str) -> bool:
 def _checks(opened: Opened, names: tuple[str, ...]) -> dict[str, Callable[[], Awaitable[None]]]:
     """What readiness asks: the catalog, each storage, and each authenticator that can tell."""
     checks: dict[str, Callable[[], Awaitable[None]]] = {"catalog": opened.catalog.check}
+    mirrored = {name for mirror in opened.mirrors.values() for name in mirror.members}
     for name, storage in opened.storages.items():
-        checks[f"storage.{name}"] = _storage_check(storage)
+        if name not in mirrored:  # for one that is, its mirror answers
+            checks[f"storage.{name}"] = _storage_check(storage)
     for name, each in zip(names, opened.authenticators, strict=True):
         check = getattr(each, "check", None)
         if check is not None:

@@ -10,13 +10,15 @@ from prometheus_client import CollectorRegistry
 from mediacdn.changes import Changes
 from mediacdn.config import Config
 from mediacdn.derivation.recipes import RecipeWork
-from mediacdn.drivers import Opened, SystemClock, maker, open_actions, open_drivers, open_stamps, recipe_registry
+from mediacdn.drivers import Opened, SystemClock, maker, mover, open_actions, open_drivers, open_stamps, promotions, recipe_registry
 from mediacdn.edge.files import OpenFiles
 from mediacdn.jobs.runner import Runner
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Change
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.planning import KIND
+from mediacdn.upkeep.promotion import KIND as PROMOTE
+from mediacdn.upkeep.promotion import Promotions
 from mediacdn.worker import Chore, work
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -46,25 +48,27 @@ async def run_worker(
         recipes = RecipeWork(
             opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
         )
-        runner = Runner(rows, {KIND: recipes}, changes.told, settings)
+        promoting = promotions(config, opened, mover(opened, changes.told))
+        runner = Runner(rows, {KIND: recipes, PROMOTE: promoting}, changes.told, settings)
 
         def bell(lane: str) -> TableBell:
             return TableBell(rows, lane, settings.poll_every)
 
         async with asyncio.TaskGroup() as group:
-            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
+            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes, promoting)))]
             await work_lanes(settings.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
             for each in round_about:
                 each.cancel()
 
 
-def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
+def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotions) -> Mapping[str, Chore]:
     """What comes round in a worker."""
     clock = SystemClock()
     lifecycle = sweeper(opened, changes.told)
 
     async def sweep() -> None:
-        swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
+        abandoned, moved = (timedelta(seconds=each) for each in (config.lifecycle.abandoned_after, config.lifecycle.moved_grace))
+        swept = await lifecycle.sweep(abandoned, moved=moved)
         if swept:
             log.info("swept", objects=len(swept))
 
@@ -72,6 +76,9 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         retired = await lifecycle.retire()
         if retired:
             log.info("retired", media=retired)
+
+    async def promote() -> None:
+        await promoting.look(timedelta(seconds=config.lifecycle.landed_too_long))
 
     async def forget() -> None:
         await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
@@ -96,6 +103,7 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         "jobs": Chore(600.0, prune_jobs),
         "sweep": Chore(every, sweep),
         "retire": Chore(every, retire),
+        "promote": Chore(every, promote),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),
     }
