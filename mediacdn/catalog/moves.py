@@ -201,7 +201,9 @@ class MoveRows:
         if of is None:
             return 0
         mine = and_(variants.c.storage == old.storage, variants.c.key == old.key, of)
-        return (await connection.execute(update(variants).where(mine).values(storage=to, key=key))).rowcount
+        # Counted by what is returned: of a statement that begins with WITH, SQLite's driver does not know how many rows it changed.
+        changed = update(variants).where(mine).values(storage=to, key=key).returning(variants.c.media_id)
+        return len((await connection.execute(changed)).all())
 
     async def _let_go(self, connection: AsyncConnection, old: Stored, count: int, now: datetime) -> None:
         if not count:

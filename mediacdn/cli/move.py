@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mediacdn.config import Config
     from mediacdn.drivers import Opened
     from mediacdn.model import Change
-    from mediacdn.upkeep.moving import Moved
 
 
 @click.command(cls=Verb, name="move")
@@ -49,41 +48,38 @@ def command(
     chosen = selection(where)
     config = settings(config_file, data).config
     with log_on_stderr(config):
-        moved = asyncio.run(_move(config, chosen, to, rate, dry_run=dry_run, quiet=as_json))
-    failed = [each for each in moved if each.error is not None]
-    done = [each for each in moved if each.records]
-    told: dict[str, Any] = {
-        "to": to,
-        "dry_run": dry_run,
-        "objects": len(done),
-        "records": sum(each.records for each in done),
-        "bytes": sum(each.stored.size for each in done),
-        "copied": sum(each.stored.size for each in done if each.copied),
-        "failed": [{"storage": each.stored.storage, "key": each.stored.key, "error": each.error} for each in failed],
-    }
+        told = asyncio.run(_move(config, chosen, to, rate, dry_run=dry_run, quiet=as_json))
     if as_json:
-        if dry_run:
-            told["items"] = [{"storage": each.stored.storage, "key": each.stored.key, "size": each.stored.size} for each in done]
         answer(told)
     else:
-        of = f"{told['objects']} objects of {told['records']} records, {told['bytes']} bytes"
-        click.echo(f"{of} {'would be moved' if dry_run else f'moved, {told["copied"]} of them copied' if done else 'moved'}")
-    if failed:
+        how = "would be moved" if dry_run else f"moved, {told['copied']} of them copied"
+        click.echo(f"{told['objects']} objects of {told['records']} records, {told['bytes']} bytes {how}")
+    if told["failed"]:
         raise SystemExit(1)
 
 
-async def _move(config: "Config", chosen: "Selection", to: str, rate: int, *, dry_run: bool, quiet: bool) -> "list[Moved]":
+async def _move(config: "Config", chosen: "Selection", to: str, rate: int, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
     from mediacdn.drivers import mover
     from mediacdn.storage.transfer import Throttle
 
-    moved = []
+    told: dict[str, Any] = {"to": to, "dry_run": dry_run, "objects": 0, "records": 0, "bytes": 0, "copied": 0, "failed": []}
+    if dry_run:
+        told["items"] = []
     async with opened_beside(config) as opened:
         async for each in mover(opened, _leave).each(chosen, to, throttle=Throttle(rate), dry_run=dry_run):
-            moved.append(each)
-            if not quiet and (dry_run or each.records or each.error):
-                stored = each.stored
+            stored = each.stored
+            if each.error is not None:
+                told["failed"].append({"storage": stored.storage, "key": stored.key, "error": each.error})
+            elif each.records:
+                told["objects"] += 1
+                told["records"] += each.records
+                told["bytes"] += stored.size
+                told["copied"] += stored.size if each.copied else 0
+                if dry_run:
+                    told["items"].append({"storage": stored.storage, "key": stored.key, "size": stored.size})
+            if not quiet and (each.records or each.error):
                 click.echo(f"{stored.storage}:{stored.key}  {stored.size} bytes" + (f"  {each.error}" if each.error else ""))
-    return moved
+    return told
 
 
 async def _leave(changes: "Sequence[Change]") -> None:
