@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 import mediacdn
 from mediacdn import errors
-from mediacdn.config import Config, EdgeRule, Rule
+from mediacdn.config import Config, EdgeRule, Mirrored, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
 from mediacdn.edge.metrics import EdgeMetrics
@@ -127,6 +127,8 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     core = {dotted(key) for key in keys(Config)} - {"storage", "routing"} | routing | caching | defining
     drivers: set[str] = set()
     loaded = Plugins.load(Config().plugins)
+    drivers |= {"storage.both", *(f"storage.both.{field}" for field in ("driver", *Mirrored.__struct_fields__))}
+    drivers |= {"storage.default.via", "storage.landing", "storage.landing.driver", "storage.landing.path"}
     for seam, name, table in (("storage", "local", "storage.default"), ("authenticator", "jwt", "auth.jwt")):
         drivers |= {table} | {f"{table}.{dotted(key)}" for key in keys(loaded.driver(seam, name).config)}
     sections = {key.split(".")[0] for key in core if "." in key}
