@@ -30,7 +30,10 @@ BOTH = TWO + '[storage.both]\ndriver = "mirror"\n'
         ('[storage.one]\nvia = "defualt"', r"did you mean 'default'\?"),
         ("[storage.one]\nvia = 1", r"storage.one.via .*names 1"),
         ('[storage.one]\nvia = "one"', r"must name another storage"),
-        ('[storage.one]\nvia = "two"\npath = "one"\n[storage.two]\nvia = "default"\npath = "two"', r"storage.one.via .*must name another storage"),
+        (
+            '[storage.one]\nvia = "two"\npath = "one"\n[storage.two]\nvia = "default"\npath = "two"',
+            r"storage.one.via .*must name another storage",
+        ),
         ('[[routing]]\nstorage = "default"\nname = "2"', r"routing\[0\].name .*no other rule's number"),
         ('[[routing]]\nstorage = "default"\nname = "default"', r'not "default"'),
         (
