@@ -271,7 +271,7 @@ async def _rooms(
             stats=edge.stats,
             holds=edge.holds,
         ),
-        *storage_routes(records, access=access, catalog=opened.catalog, storages=opened.storages, tables=config.storage),
+        *storage_routes(records, access=access, catalog=opened.catalog, storages=opened.storages, tables=config.storage, new_id=new_id),
         *operation_routes(
             config=config,
             access=access,

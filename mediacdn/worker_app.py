@@ -17,6 +17,8 @@ from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Change
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.planning import KIND
+from mediacdn.upkeep.move_jobs import KIND as MOVE
+from mediacdn.upkeep.move_jobs import MoveWork
 from mediacdn.upkeep.promotion import KIND as PROMOTE
 from mediacdn.upkeep.promotion import Promotions
 from mediacdn.worker import Chore, work
@@ -48,8 +50,9 @@ async def run_worker(
         recipes = RecipeWork(
             opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
         )
-        promoting = promotions(config, opened, mover(opened, changes.told))
-        runner = Runner(rows, {KIND: recipes, PROMOTE: promoting}, changes.told, settings)
+        moves = mover(opened, changes.told)
+        promoting = promotions(config, opened, moves)
+        runner = Runner(rows, {KIND: recipes, PROMOTE: promoting, MOVE: MoveWork(moves)}, changes.told, settings)
 
         def bell(lane: str) -> TableBell:
             return TableBell(rows, lane, settings.poll_every)

@@ -40,7 +40,7 @@ def selection(written: Sequence[str]) -> Selection:
     values: dict[str, Any] = {}
     for each in written:
         name, sign, value = (part.strip() for part in each.partition("="))
-        if not sign or not value or name not in NAMES:
+        if not sign or not value or name not in NAMES or "\x00" in value:
             raise InvalidParameter(f"{each!r} is no condition; write NAME=VALUE with one of {', '.join(NAMES)}")
         if name in values:
             raise InvalidParameter(f"{name} is given twice")
@@ -51,7 +51,7 @@ def selection(written: Sequence[str]) -> Selection:
 def _value(name: str, value: str) -> Any:
     try:
         if name in ("min_size", "max_size"):
-            if not (value.isascii() and value.isdigit()):
+            if not (value.isascii() and value.isdigit() and len(value) < 19):
                 raise ValueError(value)
             return int(value)
         if name == "public":
@@ -59,7 +59,7 @@ def _value(name: str, value: str) -> Any:
         if name in ("before", "after"):
             moment = datetime.fromisoformat(value)
             return moment if moment.tzinfo is not None else moment.astimezone()
-    except (KeyError, ValueError):
+    except (KeyError, OverflowError, ValueError):
         raise InvalidParameter(f"{name} cannot be {value!r}") from None
     return value
 

@@ -261,7 +261,7 @@ class Lifecycle(Section, frozen=True):
     abandoned_after: Count = 900
     """Age at which an upload whose writer died is swept."""
     sweep_every: Seconds = 60.0
-    moved_grace: Amount = 3600
+    moved_grace: Count = 3600
     """How long the old copy of a moved object can still be read, by those who began before."""
     landed_too_long: Count = 3600
     """Age at which an upload that is still in the storage where it landed is reported."""

@@ -1,21 +1,23 @@
-"""What administrators see of the storages: what each holds by the catalog, and what it can still take."""
+"""What administrators see of the storages, what each holds by the catalog and can still take; and having media moved between them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
-from litestar import Request, Response, get
-from msgspec import Struct
+from litestar import Request, Response, get, post
+from msgspec import Meta, Struct
 
 from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.moves import Usage
-from mediacdn.errors import MediaError, NotFound
+from mediacdn.errors import MediaError, NotFound, TooLarge
 from mediacdn.interfaces import LocalPaths, MultipartUpload, Presigner, Room, Storage
 from mediacdn.model import Scope
 from mediacdn.routes.contract import NEEDS_TOKEN, WITH_TOKEN, problems
 from mediacdn.routes.records import Records
+from mediacdn.routes.task_views import JobShown, show_job
+from mediacdn.upkeep.move_jobs import move_job
 
 PATIENCE = 3.0
 POWERS = {"local_paths": LocalPaths, "room": Room, "multipart": MultipartUpload, "presign": Presigner}
@@ -42,8 +44,22 @@ class Storages(Struct, frozen=True):
     storages: list[Held]
 
 
+class Move(Struct, frozen=True, forbid_unknown_fields=True):
+    """The storage they go to; conditions NAME=VALUE as those of `mediacdn move --where`, which all must hold; bytes a second at most, 0 for no limit."""
+
+    to: Annotated[str, Meta(min_length=1, max_length=64)]
+    where: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(min_length=1, max_length=16)]
+    rate: Annotated[int, Meta(ge=0, le=10**12)] = 0
+
+
 def storage_routes(
-    records: Records, *, access: Access, catalog: Catalog, storages: Mapping[str, Storage], tables: Mapping[str, Mapping[str, Any]]
+    records: Records,
+    *,
+    access: Access,
+    catalog: Catalog,
+    storages: Mapping[str, Storage],
+    tables: Mapping[str, Mapping[str, Any]],
+    new_id: Callable[[], str],
 ) -> list[Any]:
     """The handlers of this file."""
 
@@ -86,4 +102,21 @@ def storage_routes(
                 group.start_soon(ask, name, storage)
         return Response(Storages([found[name] for name in storages]), headers={"Cache-Control": "no-store"})
 
-    return [usage]
+    @post(
+        "/v1/admin/move",
+        status_code=202,
+        responses=problems(*NEEDS_TOKEN, NotFound, TooLarge),
+        security=WITH_TOKEN,
+        tags=["administration"],
+    )
+    async def move(request: Asked, data: Move) -> JobShown:
+        """Have a worker move media to another storage while they are read. The job tells how far it is; the same wish again is the same job, begun anew."""
+        caller = await records.caller(request)
+        access.needs(caller, Scope.ADMIN)
+        if data.to not in storages:
+            raise NotFound("There is no such storage")
+        by = None if caller.principal is None else caller.principal.id
+        job, _, _ = await catalog.jobs.ask(move_job(data.to, data.where, data.rate, new_id, by=by), again=True)
+        return show_job(job)
+
+    return [usage, move]

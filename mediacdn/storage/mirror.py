@@ -5,6 +5,7 @@ its failure is not waited for by each read. What these cannot see, such as damag
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, MutableSequence, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar, cast
@@ -206,20 +207,29 @@ class Mirror:
                     await self.members[name].delete(key)
 
     def _open_file(self, key: str) -> int:
+        """The file of the first member that has it whole: nobody reads it through here, but one that was cut short shows beside the others."""
         absent: list[str] = []
         failure: MediaError = NotFound()
+        found: dict[str, int] = {}
         for name in self._order(key):
             try:
-                descriptor = cast(LocalPaths, self.members[name]).open_file(key)
+                found[name] = cast(LocalPaths, self.members[name]).open_file(key)
             except NotFound:
                 absent.append(name)
             except StorageUnavailable as error:
                 self.health.failed(name)
                 failure = error
-            else:
-                self._note(key, name, absent)
-                return descriptor
-        raise failure
+        if not found:
+            raise failure
+        sizes = {name: os.fstat(descriptor).st_size for name, descriptor in found.items()}
+        chosen = max(found, key=lambda name: sizes[name])  # of equals the first
+        for name, descriptor in found.items():
+            if name != chosen:
+                os.close(descriptor)
+            if sizes[name] < sizes[chosen]:
+                self.repairs.ask(key, name, damaged=True, size=sizes[chosen])
+        self._note(key, chosen, absent)
+        return found[chosen]
 
     async def _free(self) -> int:
         return min([await cast(Room, each).free() for each in self.members.values()])

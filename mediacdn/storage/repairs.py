@@ -21,11 +21,12 @@ log = structlog.get_logger("mediacdn.mirror")
 
 
 class Repair(Struct, frozen=True):
-    """A member that has to get an object; `damaged`: it has it, with other bytes."""
+    """A member that has to get an object; `damaged`: it has it, with other bytes. `size` is that of the whole one, where it was seen."""
 
     key: str
     member: str
     damaged: bool = False
+    size: int | None = None
     tries: int = 0
 
 
@@ -44,13 +45,13 @@ class Repairs:
         self._damaged: set[tuple[str, str]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def ask(self, key: str, member: str, *, damaged: bool = False) -> None:
+    def ask(self, key: str, member: str, *, damaged: bool = False, size: int | None = None) -> None:
         """Have an object mended; from any thread."""
         if damaged:
             self._damaged.add((key, member))
         if self._loop is None or self._loop.is_closed():
             return
-        self._loop.call_soon_threadsafe(self._add, Repair(key, member, damaged))
+        self._loop.call_soon_threadsafe(self._add, Repair(key, member, damaged, size))
 
     def suspects(self, key: str, member: str) -> bool:
         """Whether a member's copy was found damaged, and not mended since."""
@@ -83,14 +84,14 @@ class Repairs:
                 await target.head(repair.key)
                 return False
         digest = self._digest_of(repair.key)
-        if repair.damaged and digest is None:
+        if repair.damaged and digest is None and repair.size is None:
             return False  # nobody can say which copy is the right one
         failure: MediaError = NotFound()
         for name, source in self._members.items():
             if name == repair.member or self.suspects(repair.key, name):
                 continue
             try:
-                await transfer(source, repair.key, target, repair.key, Promise(None, digest))
+                await transfer(source, repair.key, target, repair.key, Promise(repair.size, digest))
             except MediaError as error:
                 failure = error
                 continue

@@ -16,7 +16,7 @@ from mediacdn.config import Rule
 from mediacdn.errors import NotFound
 from mediacdn.interfaces import Clock
 from mediacdn.jobs.runner import Running
-from mediacdn.model import JobState, Media, NewJob, State
+from mediacdn.model import Media, NewJob, State
 from mediacdn.storage.placement import place
 from mediacdn.storage.transfer import Throttle
 from mediacdn.upkeep.moving import Moved, Mover
@@ -25,6 +25,7 @@ KIND = "promote"
 """The kind of a job that brings a media from where it landed to where it belongs."""
 LANE = "imports"
 ATTEMPTS = 8
+AGAIN_AFTER = timedelta(minutes=10)
 """The pauses between them add up to some minutes; what outlives that is taken up again by the look at what waits."""
 
 log = structlog.get_logger("mediacdn.promotion")
@@ -104,10 +105,10 @@ class Promotions:
             public=media.public,
         )[0]
 
-    async def _ask(self, media: Media, to: str) -> None:
+    async def _ask(self, media: Media, to: str, ended_before: datetime) -> None:
         job = promotion(media, to, self._new_id)
         known = None if job.fingerprint is None else await self._catalog.jobs.by_fingerprint(job.fingerprint)
-        if known is None or known.state not in (JobState.PENDING, JobState.PROCESSING):
+        if known is None or (known.ended_at is not None and known.ended_at < ended_before):
             await self._catalog.jobs.ask(job, again=True)
 
     async def look(self, too_long: timedelta) -> dict[str, Waiting]:
@@ -124,7 +125,7 @@ class Promotions:
                     to = self.belongs(media)
                     if to == landing or self._via.get(to) != landing:
                         continue  # it is here to stay
-                    await self._ask(media, to)
+                    await self._ask(media, to, now - min(too_long, AGAIN_AFTER))
                     count += 1
                     overdue += media.created_at < now - too_long
                     oldest = min(oldest or media.created_at, media.created_at)

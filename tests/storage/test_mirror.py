@@ -1,11 +1,13 @@
 """A mirror is a storage like any other; and what becomes of it when a member is away, lacks an object, holds other bytes, or is slow."""
 
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from mediacdn import ByteRange, LocalPaths, NotFound, ObjectCorrupt, ObjectInfo, Room, Storage, StorageFull, StorageUnavailable
@@ -335,6 +337,39 @@ async def test_a_repair_that_fails_is_tried_again(pair: Pair, monkeypatch: pytes
     assert await read(pair.mirror) == CONTENT
     await pair.until_mended()
     assert await pair.holds(pair.a) == CONTENT
+
+
+async def test_a_file_that_was_cut_short_is_passed_over_and_mended(tmp_path: Path) -> None:
+    outcomes: list[str] = []
+    config = LocalConfig(reserve=0, fsync=False)
+    async with (
+        open_local(config, kit(str(tmp_path / "a"))) as one,
+        open_local(config, kit(str(tmp_path / "b"))) as other,
+    ):
+        mirror: Storage = Mirror("both", {"a": one, "b": other}, repaired=lambda member, outcome: outcomes.append(f"{member} {outcome}"))
+        assert isinstance(mirror, Mirror)
+        assert isinstance(mirror, LocalPaths)
+        async with mirror.running():
+            await mirror.put("k", given(CONTENT))
+            (file,) = [each for each in (tmp_path / "a").rglob("*") if each.is_file()]
+            os.truncate(file, 1000)
+            descriptor = await anyio.to_thread.run_sync(mirror.open_file, "k")
+            assert os.fstat(descriptor).st_size == len(CONTENT)
+            os.close(descriptor)
+            with anyio.fail_after(5):
+                while not outcomes:  # noqa: ASYNC110 - what ends it is told by a callback
+                    await anyio.sleep(0.01)
+            assert outcomes == ["a repaired"]
+            assert await read(one) == CONTENT
+            file.unlink()
+            descriptor = await anyio.to_thread.run_sync(mirror.open_file, "k")
+            os.close(descriptor)
+            with anyio.fail_after(5):
+                while len(outcomes) < 2:  # noqa: ASYNC110 - likewise
+                    await anyio.sleep(0.01)
+            assert await read(one) == CONTENT
+            with pytest.raises(NotFound):
+                await anyio.to_thread.run_sync(mirror.open_file, "other")
 
 
 class Bare:

@@ -129,6 +129,28 @@ def test_uploads_find_their_twin_where_it_was_moved(tmp_path: Path) -> None:
         within(10, lambda: (answered("gc", *options), files(server.data / "objects") + files(server.data / "far"))[1] == [])
 
 
+def test_a_server_has_it_done_by_a_worker(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", arguments=()) as (server, _):
+        admin = server.auth("root", "admin")
+        media = [server.upload(text(3000, bytes([number])), tags="pii")["id"] for number in range(3)]
+        wish = {"to": "far", "where": ["tag=pii"]}
+        answer = server.client.post("/v1/admin/move", json=wish, headers=admin)
+        assert (answer.status_code, answer.json()["kind"]) == (202, "move"), answer.text
+        within(20, lambda: {record(server, each)["storage"] for each in media} == {"far"})
+        late = server.upload(text(3000, b"late"), tags="pii")["id"]
+        again = within(10, lambda: server.client.post("/v1/admin/move", json=wish, headers=admin)).json()
+        assert again["id"] == answer.json()["id"]
+        within(20, lambda: (server.client.post("/v1/admin/move", json=wish, headers=admin), record(server, late)["storage"] == "far")[1])
+        for bad, status in (
+            ({"to": "nowhere", "where": ["tag=a"]}, 404),
+            ({"to": "far", "where": []}, 400),
+            ({"to": "far", "where": ["colour=red"]}, 400),
+            ({"to": "far", "where": ["tag=\x00"]}, 400),
+        ):
+            assert server.client.post("/v1/admin/move", json=bad, headers=admin).status_code == status, bad
+        assert server.client.post("/v1/admin/move", json=wish, headers=server.auth()).status_code == 403
+
+
 def test_what_is_damaged_stays_and_is_named(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as (server, options):
         sound, harmed, lost = (server.upload(text(3000, seed)) for seed in (b"1", b"2", b"3"))
