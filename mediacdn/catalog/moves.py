@@ -4,12 +4,12 @@ The old object becomes `leaving` with its last holder: it can be read until the 
 comes to its end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Row, and_, case, exists, func, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
@@ -22,6 +22,9 @@ from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Media, State
+
+WINDOW = 1000
+"""Objects that one statement looks at."""
 
 
 class Stored(Struct, frozen=True):
@@ -60,20 +63,28 @@ class MoveRows:
         self._transactions = transactions
         self._clock = clock
 
-    async def chosen(self, to: str, chosen: Selection, *, after: tuple[str, str], limit: int) -> list[Stored]:
-        """List objects outside the storage `to` that a chosen media, or a variant of one, is; in the order of (storage, key), beyond `after`."""
-        mine = and_(media.c.digest == objects.c.digest, media.c.storage == objects.c.storage, media.c.storage_key == objects.c.key)
-        wanted: ColumnElement[bool] = exists(select(literal(1)).where(mine, holds(chosen)))
-        if (of := _variants_of(chosen)) is not None:
-            of_object = and_(variants.c.storage == objects.c.storage, variants.c.key == objects.c.key)
-            wanted = or_(wanted, exists(select(literal(1)).where(of_object, of)))
+    async def chosen(
+        self, to: str, chosen: Selection, *, after: tuple[str, str], window: int = WINDOW
+    ) -> tuple[list[Stored], tuple[str, str] | None]:
+        """Of the next `window` objects outside the storage `to`, by (storage, key) beyond `after`: those that a chosen media, or a variant of one, is.
+
+        With where to go on, None at the end: however few are chosen of however many, no statement takes long.
+        """
         here = and_(objects.c.state == "live", objects.c.storage != to, tuple_(objects.c.storage, objects.c.key) > after)
         if chosen.storage is not None:
             here = and_(here, objects.c.storage == chosen.storage)
-        statement = select(objects).where(here, wanted).order_by(objects.c.storage, objects.c.key).limit(limit)
+        near = select(objects).where(here).order_by(objects.c.storage, objects.c.key).limit(window).subquery("near")
+        mine = and_(media.c.digest == near.c.digest, media.c.storage == near.c.storage, media.c.storage_key == near.c.key)
+        wanted: ColumnElement[bool] = exists(select(literal(1)).where(mine, holds(chosen)))
+        if (of := _variants_of(chosen)) is not None:
+            of_object = and_(variants.c.storage == near.c.storage, variants.c.key == near.c.key)
+            wanted = or_(wanted, exists(select(literal(1)).where(of_object, of)))
+        statement = select(near, wanted.label("wanted")).order_by(near.c.storage, near.c.key)
 
-        async def work(connection: AsyncConnection) -> list[Stored]:
-            return [_stored(row) for row in await connection.execute(statement)]
+        async def work(connection: AsyncConnection) -> tuple[list[Stored], tuple[str, str] | None]:
+            rows = (await connection.execute(statement)).all()
+            following = (rows[-1].storage, rows[-1].key) if len(rows) == window else None
+            return [_stored(row) for row in rows if row.wanted], following
 
         return await self._transactions.read(work)
 
@@ -136,7 +147,8 @@ class MoveRows:
             else:
                 return Repointed(0, False)
             ids = await self._repoint_media(connection, old, chosen, to, place, now)
-            count = len(ids) + await self._repoint_variants(connection, old, chosen, to, place[0])
+            of_variants = await self._repoint_variants(connection, old, chosen, to, place[0])
+            count = len(ids) + len(of_variants)
             if twin is not None:
                 await connection.execute(update(objects).where(live).values(refcount=objects.c.refcount + count))
             if key is not None:
@@ -146,19 +158,24 @@ class MoveRows:
                 if (await connection.execute(update(objects).where(intent).values(mine))).rowcount != 1:
                     raise CatalogUnavailable("The copy took too long and was swept away; move it again")
             await self._let_go(connection, old, count, now)
-            return Repointed(count, twin is None and count > 0, await append(connection, ids, now))
+            # A form is kept with the card of the media that it shows: that has to be read anew too.
+            stale = {*ids, *of_variants, *(await connection.scalars(_above(ids)) if ids else ())}
+            return Repointed(count, twin is None and count > 0, await append(connection, stale, now))
 
         return await self._transactions.write(work, clash=CatalogUnavailable)
 
-    async def landed(self, storage: str, *, after: str, limit: int) -> list[Media]:
-        """List the original media whose bytes are in a storage, in the order of their ids, beyond `after`."""
-        here = and_(media.c.storage == storage, media.c.state != State.DELETED.value, media.c.source_id.is_(None), media.c.digest != "")
-        # By way of the objects, of which a storage that is only passed through has few: no index of media tells their storage.
-        digests = select(objects.c.digest).where(objects.c.storage == storage, objects.c.state == "live")
-        statement = select(*COLUMNS).where(here, media.c.digest.in_(digests), media.c.id > after).order_by(media.c.id).limit(limit)
+    async def landed(self, storage: str, *, after: str, window: int = WINDOW) -> tuple[list[Media], str | None]:
+        """The original media of the next `window` objects of a storage, by key beyond `after`; with where to go on, None at the end."""
+        here = and_(objects.c.storage == storage, objects.c.state == "live", objects.c.key > after)
+        near = select(objects.c.key, objects.c.digest).where(here).order_by(objects.c.key).limit(window).subquery("near")
+        mine = and_(media.c.digest == near.c.digest, media.c.storage == storage, media.c.storage_key == near.c.key)
+        those = and_(media.c.state != State.DELETED.value, media.c.source_id.is_(None))
+        last = select(func.max(near.c.key), func.count()).select_from(near)
 
-        async def work(connection: AsyncConnection) -> list[Media]:
-            return [media_of(row) for row in await connection.execute(statement)]
+        async def work(connection: AsyncConnection) -> tuple[list[Media], str | None]:
+            key, count = (await connection.execute(last)).one()
+            found = await connection.execute(select(*COLUMNS).join(near, mine).where(those).order_by(media.c.id))
+            return [media_of(row) for row in found], key if count == window else None
 
         return await self._transactions.read(work)
 
@@ -178,7 +195,7 @@ class MoveRows:
 
     async def _repoint_media(
         self, connection: AsyncConnection, old: Stored, chosen: Selection, to: str, place: tuple[str, str], now: datetime
-    ) -> list[str]:
+    ) -> Sequence[str]:
         rows = await connection.execute(
             select(media.c.id, media.c.dedupe_key).where(_is(old), holds(chosen)).order_by(media.c.id).with_for_update()
         )
@@ -196,14 +213,13 @@ class MoveRows:
             ids.append(own)
         return ids
 
-    async def _repoint_variants(self, connection: AsyncConnection, old: Stored, chosen: Selection, to: str, key: str) -> int:
+    async def _repoint_variants(self, connection: AsyncConnection, old: Stored, chosen: Selection, to: str, key: str) -> Sequence[str]:
         of = _variants_of(chosen)
         if of is None:
-            return 0
+            return ()
         mine = and_(variants.c.storage == old.storage, variants.c.key == old.key, of)
-        # Counted by what is returned: of a statement that begins with WITH, SQLite's driver does not know how many rows it changed.
         changed = update(variants).where(mine).values(storage=to, key=key).returning(variants.c.media_id)
-        return len((await connection.execute(changed)).all())
+        return (await connection.scalars(changed)).all()
 
     async def _let_go(self, connection: AsyncConnection, old: Stored, count: int, now: datetime) -> None:
         if not count:
@@ -220,6 +236,13 @@ class MoveRows:
 
 def _is(stored: Stored) -> ColumnElement[bool]:
     return and_(media.c.digest == stored.digest, media.c.storage == stored.storage, media.c.storage_key == stored.key)
+
+
+def _above(ids: Sequence[str]) -> Select[tuple[str]]:
+    """The media that these were derived from, however far up."""
+    kin = select(media.c.id, media.c.source_id).where(media.c.id.in_(ids), media.c.source_id.is_not(None)).cte(recursive=True)
+    kin = kin.union(select(media.c.id, media.c.source_id).join(kin, media.c.id == kin.c.source_id))
+    return select(kin.c.id)
 
 
 def _variants_of(chosen: Selection) -> ColumnElement[bool] | None:

@@ -20,7 +20,6 @@ from mediacdn.interfaces import Storage
 from mediacdn.model import Change
 from mediacdn.storage.transfer import Promise, Throttle, prove, transfer
 
-PAGE = 100
 BEAT = 60.0
 """Seconds between two signs of life of a copy that is being written."""
 PROVED = 10_000
@@ -54,18 +53,17 @@ class Mover:
         self._new_id = new_id
         self._proved: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    async def each(
-        self, chosen: Selection, to: str, *, throttle: Throttle | None = None, dry_run: bool = False, after: tuple[str, str] = ("", "")
-    ) -> AsyncIterator[Moved]:
+    async def each(self, chosen: Selection, to: str, *, throttle: Throttle | None = None, dry_run: bool = False) -> AsyncIterator[Moved]:
         """Move every object of the chosen media to the storage `to`, one after the other; one that fails is told, and left where it is.
 
         Raises: NotFound, when there is no such storage; CatalogUnavailable; StorageFull and StorageUnavailable, when the target is full or away.
         """
         if to not in self._storages:
             raise NotFound(f"There is no storage {to!r}; there is {', '.join(self._storages)}")
-        while page := await self._catalog.moves.chosen(to, chosen, after=after, limit=PAGE):
+        following: tuple[str, str] | None = ("", "")
+        while following is not None:
+            page, following = await self._catalog.moves.chosen(to, chosen, after=following)
             for stored in page:
-                after = (stored.storage, stored.key)
                 yield Moved(stored, stored.holders) if dry_run else await self._told_of(stored, chosen, to, throttle)
 
     async def move(self, stored: Stored, chosen: Selection, to: str, *, throttle: Throttle | None = None) -> Moved:

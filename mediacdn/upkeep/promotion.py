@@ -118,9 +118,9 @@ class Promotions:
         for landing in sorted(set(self._via.values())):
             count = overdue = 0
             oldest: datetime | None = None
-            after = ""
-            while page := await self._catalog.moves.landed(landing, after=after, limit=200):
-                after = page[-1].id
+            following: str | None = ""
+            while following is not None:
+                page, following = await self._catalog.moves.landed(landing, after=following)
                 for media in page:
                     to = self.belongs(media)
                     if to == landing or self._via.get(to) != landing:

@@ -35,6 +35,10 @@ async def moved(catalog: Catalog, old: Stored, chosen: Selection = ALL, to: str 
     return await catalog.moves.repoint(old, chosen, to=to, key=key, etag="new")
 
 
+async def chosen_of(catalog: Catalog, to: str, chosen: Selection) -> list[Stored]:
+    return (await catalog.moves.chosen(to, chosen, after=("", "")))[0]
+
+
 async def usage(catalog: Catalog) -> dict[str, dict[str, int]]:
     return {storage: {state: each.objects for state, each in states.items()} for storage, states in (await catalog.moves.usage()).items()}
 
@@ -112,24 +116,30 @@ async def test_a_tag_goes_for_what_was_made_of_its_media(catalog: Catalog, media
     )  # fmt: skip
     await catalog.objects.intend("default", new.key)
     await catalog.variants.keep(new, "e", 10)
-    chosen = await catalog.moves.chosen("far", Selection(tag="pii"), after=("", ""), limit=100)
+    chosen = await chosen_of(catalog, "far", Selection(tag="pii"))
     assert {each.key for each in chosen} == {source.storage_key, made.storage_key, deeper.storage_key, new.key}
     assert other.storage_key not in {each.key for each in chosen}
+    stale = {
+        source.storage_key: {source.id},
+        made.storage_key: {made.id, source.id},
+        deeper.storage_key: {deeper.id, made.id, source.id},
+        new.key: {source.id},
+    }
     for number, each in enumerate(chosen):
-        assert (await moved(catalog, each, Selection(tag="pii"), key=f"originals/{number}.bin")).records == 1
-    assert await catalog.moves.chosen("far", Selection(tag="pii"), after=("", ""), limit=100) == []
+        done = await moved(catalog, each, Selection(tag="pii"), key=f"originals/{number}.bin")
+        assert done.records == 1
+        assert {change.media_id for change in done.changes} == stale[each.key], "forms are kept with the cards of what they show"
+    assert await chosen_of(catalog, "far", Selection(tag="pii")) == []
     found = await catalog.variants.find(source.id, "w=10")
     assert found is not None
     assert found.storage == "far"
     thumb = await catalog.derivatives.find("d")
     assert thumb is not None, "a derivative's own key says nothing of its place"
     assert thumb.storage == "far"
-    only = await catalog.moves.chosen("default", Selection(tag="pii", variant="original"), after=("", ""), limit=100)
+    only = await chosen_of(catalog, "default", Selection(tag="pii", variant="original"))
     assert [each.digest for each in only] == [source.digest]
-    assert len(await catalog.moves.chosen("default", Selection(variant="*"), after=("", ""), limit=100)) == 3
-    assert [each.digest for each in await catalog.moves.chosen("default", Selection(variant="tiny"), after=("", ""), limit=9)] == [
-        deeper.digest
-    ]
+    assert len(await chosen_of(catalog, "default", Selection(variant="*"))) == 3
+    assert [each.digest for each in await chosen_of(catalog, "default", Selection(variant="tiny"))] == [deeper.digest]
 
 
 async def test_a_twin_in_the_new_place_is_shared(catalog: Catalog, media_like: Like, store: Store) -> None:
@@ -218,15 +228,20 @@ def test_keys_speak_of_the_place_or_do_not(key: str, moved: str) -> None:
 async def test_objects_come_in_pages_each_once(catalog: Catalog, media_like: Like, store: Store) -> None:
     stored_media = [await store(media_like(str(number))) for number in range(7)]
     seen: list[str] = []
-    after = ("", "")
-    while page := await catalog.moves.chosen("far", ALL, after=after, limit=3):
-        after = (page[-1].storage, page[-1].key)
+    after: tuple[str, str] | None = ("", "")
+    while after is not None:
+        page, after = await catalog.moves.chosen("far", ALL, after=after, window=3)
         seen += [each.key for each in page]
+    sparse, after = await catalog.moves.chosen("far", Selection(id=stored_media[6].id), after=("", ""), window=3)
+    assert (sparse, after) == ([], ("default", seen[2])), "it goes on behind objects of which none is chosen"
     assert seen == sorted(media.storage_key for media in stored_media)
     assert [each.key for each in await catalog.moves.of_storage("default", after=seen[3], limit=10)] == seen[4:]
     assert await catalog.moves.known("default", [*seen, "originals/x"]) == set(seen)
     assert await catalog.moves.holders(stored(stored_media[0])) == [stored_media[0].id]
-    assert [media.id for media in await catalog.moves.landed("default", after="", limit=3)] == [each.id for each in stored_media[:3]]
+    landed, following = await catalog.moves.landed("default", after="", window=3)
+    assert ([media.id for media in landed], following) == ([each.id for each in stored_media[:3]], seen[2])
+    landed, following = await catalog.moves.landed("default", after=seen[2], window=5)
+    assert ([media.id for media in landed], following) == ([each.id for each in stored_media[3:]], None)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +271,7 @@ async def test_objects_come_in_pages_each_once(catalog: Catalog, media_like: Lik
 )
 async def test_conditions(catalog: Catalog, media_like: Like, store: Store, written: list[str], chosen: bool) -> None:
     await store(media_like(media_type="image/png", tags=("pii",)))
-    assert bool(await catalog.moves.chosen("elsewhere", selection(written), after=("", ""), limit=10)) is chosen
+    assert bool(await chosen_of(catalog, "elsewhere", selection(written))) is chosen
 
 
 @pytest.mark.parametrize("written", ["tag", "tag=", "color=red", "public=perhaps", "min_size=-1", "min_size=1k", "before=soon", "=x"])
@@ -278,7 +293,7 @@ async def test_a_deleted_or_withheld_record(catalog: Catalog, media_like: Like, 
     """What is withheld moves too: it is released later, and must be found then."""
     media = await store(media_like())
     await catalog.media.quarantine(media.id, scope="media", reason=None)
-    assert len(await catalog.moves.chosen("far", ALL, after=("", ""), limit=10)) == 1
+    assert len(await chosen_of(catalog, "far", ALL)) == 1
     assert (await moved(catalog, stored(media))).records == 1
     now = await catalog.media.get(media.id)
     assert now == replace(now, storage="far", state=State.QUARANTINED) if now else False
