@@ -27,7 +27,7 @@ class Place:
         self._noted = 0.0
         self._reached: dict[str, str | None] = {}
         if not restart:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, TypeError, ValueError):
                 self._reached = dict(json.loads(file.read_text()))
 
     def of(self, storage: str) -> str | None:

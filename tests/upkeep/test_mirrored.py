@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from mediacdn.cli.scrub import Place
 from tests.services.command import answered, run, within
 from tests.services.readers import reading
 from tests.services.samples import png, text
@@ -74,7 +75,8 @@ def test_what_was_acknowledged_is_in_both_after_a_crash(tmp_path: Path) -> None:
                 each.join(30)
             server.start()
         assert len(acknowledged) > 10
-        within(20, lambda: answered("gc", *options)["objects"] == [])
+        time.sleep(1.1)
+        answered("gc", *options)
         one, two = files(server.data / "one"), files(server.data / "two")
         assert one == two
         found = {hashlib.sha256(body).hexdigest() for body in one.values()}
@@ -99,6 +101,7 @@ def test_a_member_that_goes_costs_no_reader_anything(tmp_path: Path) -> None:
         assert readers.wrong == []
         within(20, lambda: len(files(server.data / "one")) == 10)
         assert files(server.data / "one") == files(server.data / "two")
+        assert 'mediacdn_stored_objects{state="live",storage="default"}' in server.client.get("/metrics").text
         text_of_metrics = server.client.get("/metrics").text
         assert 'mediacdn_mirror_repairs_total{member="one",outcome="repaired",storage="default"}' in text_of_metrics
         assert server.client.get("/readyz").status_code == 200
@@ -129,15 +132,15 @@ def test_a_scrub_names_the_harmed_and_mends_what_it_can(tmp_path: Path) -> None:
         assert told["objects"] == 6
         told = answered("scrub", *options, code=1)
         assert {(each["member"], *each["media"]) for each in told["findings"] if each["mended"]} == {("one", media[0]), ("two", media[1])}
-        told = answered("scrub", *options, code=1)
-        assert {tuple(each["media"]) for each in told["findings"]} == {(media[2],)}
         stray = "originals/STRAY.txt"
         folder = server.data / "two" / hashlib.sha256(stray.encode()).hexdigest()[:3]
         folder.mkdir(exist_ok=True)
         (folder / stray.replace("/", "+")).write_bytes(b"whose?")
         time.sleep(1.1)
         told = answered("scrub", "--unknown", *options, code=1)
-        assert [(each["storage"], each["key"]) for each in told["findings"] if each["what"] == "unknown"] == [("default", stray)]
+        assert {(each["what"], each["key"] == stray, *each["media"]) for each in told["findings"]} == {
+            ("unknown", True), ("missing", False, media[2]), ("damaged", False, media[2]),
+        }  # fmt: skip
         server.start()
 
 
@@ -147,15 +150,30 @@ def test_a_scrub_goes_on_where_it_was_killed(tmp_path: Path) -> None:
         for number in range(4):
             server.upload(text(3000, bytes([number])))
         keys = sorted(each.replace("+", "/") for each in files(server.data / "one"))
-        place = server.data / "scrub.json"
-        place.write_text(f'{{"default": "{keys[1]}"}}')
+        file = server.data / "scrub.json"
+        Place(file, restart=False).reach("default", keys[1])
         assert answered("scrub", *options)["objects"] == 2
-        assert not place.exists(), "the next one begins anew"
-        assert answered("scrub", *options)["objects"] == 4
-        place.write_text("{")
-        assert answered("scrub", *options)["objects"] == 4
-        place.write_text('{"default": null}')
-        assert answered("scrub", *options)["objects"] == 0
-        place.write_text('{"default": null}')
-        assert answered("scrub", "--restart", *options)["objects"] == 4
+        assert not file.exists(), "the next one begins anew"
+        Place(file, restart=False).reach("default", keys[1])
+        assert answered("scrub", "--restart", "--storage", "default", *options)["objects"] == 4
         assert "There is no storage" in run("scrub", "--storage", "nowhere", *options).stderr
+
+
+def test_how_far_it_came_is_noted(tmp_path: Path) -> None:
+    file = tmp_path / "scrub.json"
+    place = Place(file, restart=False)
+    assert place.of("a") == ""
+    place.reach("a", "k1")
+    place.reach("a", "k2")
+    assert Place(file, restart=False).of("a") == "k1", "noted every second at most: what was read since is read again"
+    place.reach("a", None)
+    place.reach("b", "k3")
+    again = Place(file, restart=False)
+    assert (again.of("a"), again.of("c")) == (None, "")
+    assert Place(file, restart=True).of("a") == ""
+    for harm in ("", "{", "[1]"):
+        file.write_text(harm)
+        assert Place(file, restart=False).of("a") == ""
+    again.finish()
+    again.finish()
+    assert not file.exists()
