@@ -47,8 +47,8 @@ class Storages(Struct, frozen=True):
 class Move(Struct, frozen=True, forbid_unknown_fields=True):
     """The storage they go to; conditions NAME=VALUE as those of `mediacdn move --where`, which all must hold; bytes a second at most, 0 for no limit."""
 
-    to: Annotated[str, Meta(min_length=1, max_length=64)]
-    where: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(min_length=1, max_length=16)]
+    to: Annotated[str, Meta(min_length=1, max_length=64, examples=["default"])]
+    where: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(min_length=1, max_length=16, examples=[["tag=archive"]])]
     rate: Annotated[int, Meta(ge=0, le=10**12)] = 0
 
 
