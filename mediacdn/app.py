@@ -21,6 +21,7 @@ from mediacdn.access import Access
 from mediacdn.catalog.card import CardCache
 from mediacdn.changes import Changes
 from mediacdn.config import Config
+from mediacdn.config.storages import default_storage, landings
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.derivation.variants import Variants
@@ -57,6 +58,7 @@ from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
+from mediacdn.routes.storages import storage_routes
 from mediacdn.routes.tasks import task_routes
 from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
@@ -64,6 +66,9 @@ from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
 from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
+from mediacdn.upkeep.metrics import EVERY as STORED_READ
+from mediacdn.upkeep.metrics import StoredMetrics
+from mediacdn.upkeep.promotion import promotion
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
@@ -225,6 +230,8 @@ async def _rooms(
         emit=emit,
         plan=planner,
         ring=rings,
+        via=landings(config),
+        promotion=partial(promotion, new_id=new_id),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
@@ -240,6 +247,7 @@ async def _rooms(
     )
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
     lanes = LaneMetrics(registry, opened.catalog.jobs, config.lanes)
+    stored = StoredMetrics(registry, opened.catalog.moves, config.storage)
     reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
     app.lent[HOT] = HotReads(
         front=front,
@@ -259,7 +267,7 @@ async def _rooms(
     uploads = Uploads(
         ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
     )
-    default = config.storage.get("default") or next(iter(config.storage.values()))
+    default = config.storage[default_storage(config)]
     core = MediaCore(
         callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
     )
@@ -292,6 +300,7 @@ async def _rooms(
             stats=edge.stats,
             holds=edge.holds,
         ),
+        *storage_routes(records, access=access, catalog=opened.catalog, storages=opened.storages, tables=config.storage, new_id=new_id),
         *operation_routes(
             config=config,
             access=access,
@@ -313,6 +322,7 @@ async def _rooms(
         "heartbeat": Chore(HEARTBEAT, ingest.heartbeat),
         "leases": Chore(LEASES_KEPT, ingest.keep_leases),
         "lanes": Chore(LANES_READ, lanes.read),
+        "stored": Chore(STORED_READ, stored.read),
     }
     beat = asyncio.create_task(work(chores))
     following = asyncio.create_task(changes.follow())
@@ -341,8 +351,10 @@ def _shown(variants: Variants, recipes: Registry, media_type: str) -> bool:
 def _checks(opened: Opened, names: tuple[str, ...], actions: Mapping[str, Action]) -> dict[str, Callable[[], Awaitable[None]]]:
     """What readiness asks: the catalog, each storage, and each authenticator, inspector and action that can tell."""
     checks: dict[str, Callable[[], Awaitable[None]]] = {"catalog": opened.catalog.check}
+    mirrored = {name for mirror in opened.mirrors.values() for name in mirror.members}
     for name, storage in opened.storages.items():
-        checks[f"storage.{name}"] = _storage_check(storage)
+        if name not in mirrored:  # for one that is, its mirror answers
+            checks[f"storage.{name}"] = _storage_check(storage)
     others: dict[str, Any] = {f"auth.{name}": each for name, each in zip(names, opened.authenticators, strict=True)}
     others |= {f"inspector.{name}": each for name, each in opened.inspection.inspectors.items()}
     others |= {f"action.{name}": each for name, each in actions.items()}

@@ -1,7 +1,7 @@
 """What a process opens before it does anything: catalog, storages, who-may drivers and actions, in order, by the configuration; and closes in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, Counter
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
 from mediacdn.changes import Changes
-from mediacdn.config import Config, decode_driver
+from mediacdn.config import Config, Mirrored, decode_driver
+from mediacdn.config.storages import MIRROR, default_storage, landings
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
 from mediacdn.edge.guarded import Guarded
@@ -25,14 +26,17 @@ from mediacdn.inspection import Inspection
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Broker, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters, SharedCounters
 from mediacdn.links import StorageLinks
-from mediacdn.model import Event
+from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.registry import Registry, check_tables
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
+from mediacdn.storage.mirror import Mirror
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
 from mediacdn.ulids import Ulids
+from mediacdn.upkeep.moving import Mover
+from mediacdn.upkeep.promotion import Promotions
 
 
 class SystemClock:
@@ -56,6 +60,8 @@ class Opened(Struct, frozen=True):
     policy: CachePolicy
     inspection: Inspection
     links: Links | None = None
+    mirrors: dict[str, Mirror] = {}
+    """Those of `storages` that are mirrors, as such."""
 
 
 @asynccontextmanager
@@ -73,14 +79,21 @@ async def open_drivers(
         catalog = await stack.enter_async_context(open_catalog(config.database, data, clock, config.purge))
         metrics = StorageMetrics(registry)
         digests = Digests()
-        storages: dict[str, Storage] = {}
+        single: dict[str, Storage] = {}
+        mirrored: dict[str, Mirrored] = {}
         for name, table in config.storage.items():
+            if table.get("driver") == MIRROR:
+                mirrored[name] = decode_driver(Mirrored, table, f"storage.{name}")
+                continue
             driver = plugins.driver("storage", table.get("driver", "local"), f"storage.{name}.driver")
-            own = {key: value for key, value in table.items() if key != "driver"}
             opened = await stack.enter_async_context(
-                driver.open(decode_driver(driver.config, own, f"storage.{name}"), kit(f"storage.{name}"))
+                driver.open(decode_driver(driver.config, table, f"storage.{name}"), kit(f"storage.{name}"))
             )
-            storages[name] = metrics.around(Retrying(Verifying(opened, digests.get)), name)
+            single[name] = Verifying(opened, digests.get)
+        mirrors = {name: _mirror(name, settings, single, digests, metrics) for name, settings in mirrored.items()}
+        for mirror in mirrors.values():
+            await stack.enter_async_context(mirror.running())
+        storages: dict[str, Storage] = {name: metrics.around(Retrying((single | mirrors)[name]), name) for name in config.storage}
         names = () if storage_only else config.auth.authenticators
         authenticators: list[Authenticator] = [
             await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
@@ -125,7 +138,7 @@ async def open_drivers(
             driver = plugins.driver("links", name, "links.via")
             settings = decode_driver(driver.config, config.links.drivers.get(name, {}), f"links.{name}")
             links = await stack.enter_async_context(driver.open(settings, kit(f"links.{name}")))
-        yield Opened(catalog, storages, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links)
+        yield Opened(catalog, storages, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links, mirrors)
 
 
 @asynccontextmanager
@@ -152,6 +165,22 @@ async def open_actions(
 def recipe_registry(config: Config, plugins: Plugins, actions: Mapping[str, Action]) -> Registry:
     """The recipes that plugins and the configuration bring. Raises: ConfigError, PluginError."""
     return Registry(actions, brought=plugins.recipes(), defined=config.recipes.define, storages=config.storage)
+
+
+def _mirror(name: str, settings: Mirrored, single: Mapping[str, Storage], digests: Digests, metrics: StorageMetrics) -> Mirror:
+    """Members are counted as themselves, and never tried twice: the mirror has another to ask."""
+
+    def repaired(member: str, outcome: str) -> None:
+        metrics.repairs.labels(name, member, outcome).inc()
+
+    return Mirror(
+        name,
+        {each: metrics.around(single[each], each) for each in settings.of},
+        writes=settings.writes,
+        patience=settings.patience,
+        digest_of=digests.get,
+        repaired=repaired,
+    )
 
 
 def _open_auth(config: Config, plugins: Plugins, seam: str, name: str, kit: Kit) -> Any:
@@ -204,6 +233,22 @@ def maker(
         new_id=Ulids(),
         emit=emit,
         told=changes.told,
+    )
+
+
+def mover(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]]) -> Mover:
+    return Mover(catalog=opened.catalog, storages=opened.storages, told=told, new_id=Ulids())
+
+
+def promotions(config: Config, opened: Opened, moves: Mover) -> Promotions:
+    return Promotions(
+        catalog=opened.catalog,
+        mover=moves,
+        routing=config.routing,
+        default=default_storage(config),
+        via=landings(config),
+        clock=SystemClock(),
+        new_id=Ulids(),
     )
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.dedupe import dedupe_key
 from mediacdn.config import Limits, Rule
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
@@ -110,7 +111,10 @@ class Ingest:
         emit: Callable[[Event], None],
         plan: Callable[[Media], Sequence[NewJob]] = lambda media: (),
         ring: Callable[[Iterable[NewJob]], None] = lambda jobs: None,
+        via: Mapping[str, str] | None = None,
+        promotion: Callable[[Media, str], NewJob] | None = None,
     ) -> None:
+        """`via` maps a storage to the one where its uploads land first; `promotion(media, storage)` is the job that brings one on."""
         self._catalog = catalog
         self._storages = storages
         self._default_storage = "default" if "default" in storages else next(iter(storages))
@@ -125,6 +129,8 @@ class Ingest:
         self._emit = emit
         self._plan = plan
         self._ring = ring
+        self._via = via or {}
+        self._promotion = promotion
         self._largest = max(limits.max_upload_size, *limits.by_type.values()) if limits.by_type else limits.max_upload_size
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
@@ -173,7 +179,8 @@ class Ingest:
         limit = self._check_type(declared, media_type)
         if declared.size is not None and declared.size > limit:
             raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
-        storage_name = self._place(principal, declared, media_type)
+        placement = self._place(principal, declared, media_type)
+        storage_name = self._via.get(placement, placement)
         storage = self._storages[storage_name]
         media_id = self._new_id()
         key = f"originals/{media_id}.{extension(media_type)}"
@@ -190,7 +197,7 @@ class Ingest:
                     await watch.feed(batch)
                 yield batch
             media = self._record(principal, intake(), media_type, meter.size, await meter.digest(), storage_name, media_id, key)
-            if self._place(principal, intake(), media_type, meter.size if self._sized else None) != storage_name:
+            if self._place(principal, intake(), media_type, meter.size if self._sized else None) != placement:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
             withheld = None if watch is None else await watch.verdict()
             if withheld is not None:
@@ -198,9 +205,11 @@ class Ingest:
             jobs = () if withheld is not None else self._plan(media)
             if any(each.required for each in jobs):
                 media = replace(media, status=Status.UPLOADED)
+            if storage_name != placement and self._promotion is not None:
+                jobs = (*jobs, self._promotion(media, placement))
             await intent()
             settled = await self._catalog.objects.settle(
-                media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, jobs=jobs
+                media, dedupe_key=self._own_key(media, placement), quota=self._limits.quota_per_owner, jobs=jobs
             )
             if settled.kind != "new":
                 raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()), jobs)
@@ -220,7 +229,7 @@ class Ingest:
                 return already.stored
             media, jobs = final[0]
             settled = await self._catalog.objects.commit(
-                media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, etag=info.etag, jobs=jobs
+                media, dedupe_key=self._own_key(media, placement), quota=self._limits.quota_per_owner, etag=info.etag, jobs=jobs
             )
             if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
                 await storage.delete(key)
@@ -268,7 +277,18 @@ class Ingest:
 
     def dedupe_key(self, media: Media) -> str:
         """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner."""
-        return self._dedupe_key(media)
+        storage = media.storage
+        if storage in self._via.values() and media.source_id is None:  # it is on its way to where the rules put it
+            storage = place(
+                self._routing,
+                self._default_storage,
+                media_type=media.media_type,
+                size=media.size,
+                tags=media.tags,
+                owner=media.owner,
+                public=media.public,
+            )[0]
+        return self._dedupe_key(media, storage)
 
     @asynccontextmanager
     async def _intent(self, storage: str, key: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -372,11 +392,11 @@ class Ingest:
             expires_at=expires_at,
         )
 
-    def _dedupe_key(self, media: Media) -> str:
-        return ":".join((media.digest, "public" if media.public else "private", media.storage, self._access.dedupe_owner(media.owner)))
+    def _dedupe_key(self, media: Media, placement: str) -> str:
+        return dedupe_key(media.digest, media.public, placement, self._access.dedupe_owner(media.owner))
 
-    def _own_key(self, media: Media) -> str | None:
-        return None if media.state is State.QUARANTINED else self._dedupe_key(media)
+    def _own_key(self, media: Media, placement: str) -> str | None:
+        return None if media.state is State.QUARANTINED else self._dedupe_key(media, placement)
 
     def _tell(self, media: Media, jobs: Sequence[NewJob]) -> None:
         self._ring(jobs)

@@ -106,9 +106,13 @@ class Lifecycle:
         """Kill every kept copy of everything. Raises: CatalogUnavailable."""
         await self._told(await self._catalog.changes.purge_all())
 
-    async def sweep(self, older_than: timedelta, *, dry_run: bool = False) -> list[tuple[str, str]]:
-        """Remove the bytes of uploads whose writer died and of objects marked for deletion; give their (storage, key). Raises: CatalogUnavailable."""
-        return await self._reap(self._clock.now() - older_than, dry_run=dry_run)
+    async def sweep(self, older_than: timedelta, *, moved: timedelta, dry_run: bool = False) -> list[tuple[str, str]]:
+        """Remove the bytes of uploads whose writer died, of objects marked for deletion, and of those `moved` away so long ago; give their (storage, key).
+
+        Raises: CatalogUnavailable.
+        """
+        now = self._clock.now()
+        return await self._reap(now - older_than, left_before=now - moved, dry_run=dry_run)
 
     async def reap_parts(self, older_than: timedelta, held: Held = nobody, *, dry_run: bool = False) -> list[tuple[str, str]]:
         """Abort uploads of parts that are older and that nobody will complete; give their (storage, key). A storage that is away has its turn the next time.
@@ -142,11 +146,15 @@ class Lifecycle:
                 retired += 1
         return retired
 
-    async def _reap(self, before: datetime | None = None, *, dry_run: bool = False) -> list[tuple[str, str]]:
+    async def _reap(
+        self, before: datetime | None = None, *, left_before: datetime | None = None, dry_run: bool = False
+    ) -> list[tuple[str, str]]:
         reaped: list[tuple[str, str]] = []
         since = before or datetime.fromtimestamp(0, UTC)  # after a delete: only what is marked, no upload is that old
         try:
-            while leftovers := await self._catalog.objects.leftovers(since, 10_000 if dry_run else 100, dry_run=dry_run):
+            while leftovers := await self._catalog.objects.leftovers(
+                since, 10_000 if dry_run else 100, dry_run=dry_run, left_before=left_before
+            ):
                 if dry_run:
                     return leftovers
                 removed = [each for each in leftovers if await self._remove(*each)]

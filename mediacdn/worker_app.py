@@ -10,14 +10,18 @@ from prometheus_client import CollectorRegistry
 from mediacdn.changes import Changes
 from mediacdn.config import PURGES, Config
 from mediacdn.derivation.recipes import RecipeWork
-from mediacdn.drivers import Opened, SystemClock, maker, open_actions, open_drivers, open_stamps, recipe_registry
+from mediacdn.drivers import Opened, SystemClock, maker, mover, open_actions, open_drivers, open_stamps, promotions, recipe_registry
 from mediacdn.edge.files import OpenFiles
-from mediacdn.jobs.runner import Runner
+from mediacdn.jobs.runner import Runner, Running
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Change
 from mediacdn.plugins import Plugins
 from mediacdn.purging import Purging
 from mediacdn.recipes.planning import KIND
+from mediacdn.upkeep.move_jobs import KIND as MOVE
+from mediacdn.upkeep.move_jobs import MoveWork
+from mediacdn.upkeep.promotion import KIND as PROMOTE
+from mediacdn.upkeep.promotion import Promotions
 from mediacdn.worker import Chore, work
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -49,25 +53,34 @@ async def run_worker(
         recipes = RecipeWork(
             opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
         )
-        runner = Runner(rows, {KIND: recipes, PURGES: Purging(config.purge)}, changes.told, settings)
+        moves = mover(opened, changes.told)
+        promoting = promotions(config, opened, moves)
+        does: dict[str, Callable[[Running], Awaitable[None]]] = {
+            KIND: recipes,
+            PROMOTE: promoting,
+            MOVE: MoveWork(moves),
+            PURGES: Purging(config.purge),
+        }
+        runner = Runner(rows, does, changes.told, settings)
 
         def bell(lane: str) -> Bell:
             return Bell(rows, lane, settings.poll_every, opened.broker, settings.poll_beside)
 
         async with asyncio.TaskGroup() as group:
-            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
+            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes, promoting)))]
             await work_lanes(config.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
             for each in round_about:
                 each.cancel()
 
 
-def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
+def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotions) -> Mapping[str, Chore]:
     """What comes round in a worker."""
     clock = SystemClock()
     lifecycle = sweeper(opened, changes.told)
 
     async def sweep() -> None:
-        swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
+        abandoned, moved = (timedelta(seconds=each) for each in (config.lifecycle.abandoned_after, config.lifecycle.moved_grace))
+        swept = await lifecycle.sweep(abandoned, moved=moved)
         if swept:
             log.info("swept", objects=len(swept))
 
@@ -80,6 +93,9 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         retired = await lifecycle.retire()
         if retired:
             log.info("retired", media=retired)
+
+    async def promote() -> None:
+        await promoting.look(timedelta(seconds=config.lifecycle.landed_too_long))
 
     async def forget() -> None:
         await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
@@ -105,6 +121,7 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         "sweep": Chore(every, sweep),
         "parts": Chore(PARTS_EVERY, reap_parts),
         "retire": Chore(every, retire),
+        "promote": Chore(every, promote),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),
     }

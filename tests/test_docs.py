@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 import mediacdn
 from mediacdn import errors
 from mediacdn.catalog.notify import PostgresBusConfig
-from mediacdn.config import Config, EdgeRule, Purge, Rule
+from mediacdn.config import Config, EdgeRule, Mirrored, Purge, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
 from mediacdn.edge.metrics import EdgeMetrics
@@ -129,6 +129,8 @@ def test_the_annotated_file_mentions_every_key_and_no_other() -> None:
     core = {dotted(key) for key in keys(Config)} - {"storage", "routing", "purge"} | routing | caching | defining | purging
     drivers: set[str] = set()
     loaded = Plugins.load([*Config().plugins, "cloudfront", "redis", "s3"])
+    drivers |= {"storage.both", *(f"storage.both.{field}" for field in ("driver", *Mirrored.__struct_fields__))}
+    drivers |= {"storage.default.via", "storage.landing", "storage.landing.driver", "storage.landing.path"}
     shared = {dotted(key) for key in keys(loaded.driver("bus", "redis").config)}
     for table, config, common in (
         ("storage.default", loaded.driver("storage", "local").config, set()),

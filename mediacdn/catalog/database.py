@@ -15,6 +15,7 @@ from mediacdn.catalog.idempotency import IdempotencyRows
 from mediacdn.catalog.jobs import JobRows
 from mediacdn.catalog.media import MediaRows
 from mediacdn.catalog.migrate import pending
+from mediacdn.catalog.moves import MoveRows
 from mediacdn.catalog.objects import ObjectRows
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.refusals import RefusalRows
@@ -35,6 +36,7 @@ class Catalog:
         self.ancestry = AncestryRows(transactions, clock)
         self.changes = ChangeRows(transactions, clock, outward)
         self.objects = ObjectRows(transactions, clock)
+        self.moves = MoveRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)
         self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)

@@ -1,5 +1,6 @@
 """Who holds a deduplication key: the unique index lets one row have it, and here a row that may no longer be matched loses it."""
 
+import re
 from datetime import datetime
 
 from sqlalchemy import or_, select, update
@@ -11,6 +12,19 @@ from mediacdn.model import Media, State, Status
 
 UNMATCHED = (Status.FAILED.value, Status.CANCELLED.value, Status.REGISTERED.value, Status.FETCHING.value)
 """What an upload is never a duplicate of: rows without their bytes, or whose processing came to nothing."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def dedupe_key(digest: str, public: bool, storage: str, owner: str) -> str:
+    """The text under which a live media is unique; `owner` is "" where anybody's twin will do."""
+    return ":".join((digest, "public" if public else "private", storage, owner))
+
+
+def moved_key(key: str, storage: str) -> str:
+    """The key of a media whose bytes are in `storage` from now on. Keys of derivatives do not speak of it."""
+    parts = key.split(":", 3)
+    return ":".join((*parts[:2], storage, parts[3])) if len(parts) == 4 and _DIGEST.match(parts[0]) else key
 
 
 async def free_key(connection: AsyncConnection, key: str, now: datetime) -> None:

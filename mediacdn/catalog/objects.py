@@ -1,7 +1,8 @@
 """Objects: which bytes stand at which key, shared by how many media, and how an upload becomes a media in one transaction.
 
 An object is `writing` from before its first byte, `live` from the transaction that inserts its first media, and `deleting` from the one
-that took its last: bytes are only removed when their row says so, so an upload racing with that stores its own anew.
+that took its last: bytes are only removed when their row says so, so an upload racing with that stores its own anew. One whose media were moved to another
+storage is `leaving` before that: nobody finds it any more, and those who had may still read it.
 """
 
 from collections.abc import Sequence
@@ -178,12 +179,17 @@ class ObjectRows:
 
         await self._transactions.write(work)
 
-    async def leftovers(self, older_than: datetime, limit: int = 100, *, dry_run: bool = False) -> list[tuple[str, str]]:
-        """Name up to `limit` (storage, key) whose bytes are to be deleted: those given up, and those intended but untouched since `older_than`.
+    async def leftovers(
+        self, older_than: datetime, limit: int = 100, *, dry_run: bool = False, left_before: datetime | None = None
+    ) -> list[tuple[str, str]]:
+        """Name up to `limit` (storage, key) whose bytes are to be deleted: those given up, those intended but untouched since `older_than`, and those
+        whose media were moved away before `left_before`.
 
-        The latter are thereby given up, unless this is a `dry_run`.
+        The latter two are thereby given up, unless this is a `dry_run`.
         """
         stale = and_(objects.c.state == "writing", objects.c.touched_at < older_than)
+        if left_before is not None:
+            stale = or_(stale, and_(objects.c.state == "leaving", objects.c.touched_at < left_before))
         some = select(objects.c.storage, objects.c.key).order_by(objects.c.touched_at).limit(limit)
         # The update tests the state once more by itself: an upload that commits meanwhile keeps its bytes.
         give_up = update(objects).where(stale, tuple_(objects.c.storage, objects.c.key).in_(some.where(stale))).values(state="deleting")

@@ -53,5 +53,5 @@ async def _digest(connection: AsyncConnection, id: str, *, deleted: bool = False
 
 def with_descendants(roots: ColumnElement[bool]) -> CTE:
     """Name the ids of some media and of all that was derived from them."""
-    kin = select(media.c.id).where(roots).cte("kin", recursive=True)
+    kin = select(media.c.id).where(roots).cte(recursive=True)
     return kin.union(select(media.c.id).join(kin, media.c.source_id == kin.c.id))

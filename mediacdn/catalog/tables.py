@@ -207,6 +207,7 @@ variants = Table(
     Column("made_at", Micros, nullable=False),
     Column("used_at", Micros, nullable=False),  # to the hour: who makes room asks no more of it
     PrimaryKeyConstraint("media_id", "text"),
+    Index("variants_object", "storage", "key"),
     sqlite_with_rowid=False,
 )
 

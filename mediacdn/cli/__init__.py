@@ -7,7 +7,7 @@ import click
 
 VERBS = (
     "serve", "worker", "token", "sign", "put", "get", "keys", "plugins", "config", "migrate", "doctor", "gc", "explain", "purge",
-    "recipes", "jobs",
+    "recipes", "jobs", "move", "scrub",
 )  # fmt: skip
 
 

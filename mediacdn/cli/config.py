@@ -1,17 +1,28 @@
-"""`mediacdn config`: what is in force, and where each value came from."""
+"""`mediacdn config`: what is in force, and where each value came from; and where its rules would put a file."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mediacdn.cli.verb import Verb, answer, settings, with_settings
+from mediacdn.cli.verb import Listing, Verb, answer, settings, with_settings
 
 
-@click.command(cls=Verb, name="config")
+class Showing(Listing):
+    """The group that shows unless it is told otherwise."""
+
+    default = "show"
+
+
+@click.group(name="config", cls=Showing)
+def command() -> None:
+    """Print the configuration in force, or say where it would put a file. Without more said: show."""
+
+
+@command.command("show", cls=Verb)
 @click.option("--changed", is_flag=True, help="Only what is not a default.")
 @with_settings
-def command(changed: bool, config_file: Path | None, data: Path | None, as_json: bool) -> None:
+def show(changed: bool, config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """Print the configuration in force, secrets masked, and where each value came from."""
     import msgspec
 
@@ -39,3 +50,56 @@ def command(changed: bool, config_file: Path | None, data: Path | None, as_json:
     width = min(60, max((len(left) for left, _ in lines), default=0))
     for left, source in lines:
         click.echo(f"{left:<{width}}  # {source}")
+
+
+@command.command("route", cls=Verb)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tag", "tags", multiple=True, help="A tag that the upload carries; may be repeated.")
+@click.option("--owner", default="", help="The uploader's id.")
+@click.option("--public/--private", default=False, help="Whether the upload is public.  [default: private]")
+@click.option("--variant", default="", metavar="NAME", help='What the file is to its source, such as "thumbnail".  [default: an original]')
+@with_settings
+def route(
+    file: Path,
+    tags: tuple[str, ...],
+    owner: str,
+    public: bool,
+    variant: str,
+    config_file: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Say which storage an upload of FILE would go to, which rule says so, and why those before it did not hold. The type is told by the file's bytes."""
+    from mediacdn.config.storages import default_storage, landings
+    from mediacdn.sniff import HEAD, sniff
+    from mediacdn.storage.placement import ORIGINAL, Subject, conditions, consider
+
+    config = settings(config_file, data).config
+    with file.open("rb") as handle:
+        media_type = sniff(handle.read(HEAD))
+    size = file.stat().st_size
+    variant = "" if variant == ORIGINAL else variant
+    subject = Subject(media_type=media_type, size=size, tags=tags, owner=owner, public=public, variant=variant)
+    placed = consider(config.routing, default_storage(config), subject)
+    # Only uploads land elsewhere first: what is made here is written where it stays.
+    via = None if variant else landings(config).get(placed.storage)
+    names = [rule.name or str(number + 1) for number, rule in enumerate(config.routing)]
+    because = "no rule holds" if placed.rule is None else conditions(config.routing[placed.rule])
+    if as_json:
+        answer(
+            {
+                "media_type": media_type,
+                "size": size,
+                "storage": placed.storage,
+                "via": via,
+                "rule": "default" if placed.rule is None else names[placed.rule],
+                "because": because,
+                "passed_over": [{"rule": name, "because": why} for name, why in zip(names, placed.passed, strict=False)],
+            }
+        )
+        return
+    click.echo(f"{placed.storage}" + (f", by way of {via}" if via else ""))
+    click.echo(f"  {media_type}, {size} bytes")
+    click.echo("  no rule holds: the default" if placed.rule is None else f"  rule {names[placed.rule]}: {because}")
+    for name, why in zip(names, placed.passed, strict=False):
+        click.echo(f"  not {name}: {why}")

@@ -188,9 +188,13 @@ async def _storages(config: "Config", plugins: "Plugins") -> AsyncIterator[Findi
     import asyncio
 
     from mediacdn.cli.drivers import open_storage
+    from mediacdn.config.storages import MIRROR
 
     for name, table in config.storage.items():
         part = f"storage {name}"
+        if table.get("driver") == MIRROR:
+            yield Finding(part, "ok", f"mirror of {', '.join(table['of'])}")
+            continue
         try:
             async with asyncio.timeout(PATIENCE), open_storage(config, plugins, name) as storage:
                 tried = await _probe(storage)

@@ -42,7 +42,8 @@ async def _sweep(config: "Config", *, dry_run: bool) -> list[tuple[str, str]]:
     plugins = Plugins.load(config.plugins)
     if await pending(config.database, Path(config.server.data), plugins.branches()):
         raise StartupError("the catalog's tables are behind this program: run `mediacdn migrate`")
+    abandoned, moved = (timedelta(seconds=each) for each in (config.lifecycle.abandoned_after, config.lifecycle.moved_grace))
     async with open_drivers(config, plugins, CollectorRegistry(), storage_only=True) as opened:
         lifecycle, ages = sweeper(opened), config.lifecycle
-        swept = await lifecycle.sweep(timedelta(seconds=ages.abandoned_after), dry_run=dry_run)
+        swept = await lifecycle.sweep(abandoned, moved=moved, dry_run=dry_run)
         return swept + await lifecycle.reap_parts(timedelta(seconds=ages.abandoned_parts_after), dry_run=dry_run)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SIZES = {"k": 1000, "M": 1000**2, "G": 1000**3}
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -37,11 +38,13 @@ class Verb(click.Command):
 
 
 class Listing(click.Group):
-    """A group of verbs that lists when it is told nothing else."""
+    """A group of verbs that does its `default` when it is told nothing else."""
+
+    default = "list"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         named = args and (not args[0].startswith("-") or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named else ["list", *args])
+        return super().parse_args(ctx, args if named else [self.default, *args])
 
 
 def complain(sentence: str, code: str, *, as_json: bool) -> None:
@@ -96,6 +99,20 @@ def log_on_stderr(config: "Config") -> Iterator[None]:
         yield
     finally:
         writer.drain()
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, written 500, 500k, 20M or 2G (powers of 1000)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number, unit = (value[:-1], value[-1]) if value[-1:] in SIZES else (value, "")
+        if not (number.isascii() and number.isdigit()) or len(number) > 15:
+            self.fail(f"{value!r} is not a size such as 500k, 20M or 2G", param, ctx)
+        return int(number) * SIZES.get(unit, 1)
 
 
 class Duration(click.ParamType[int]):

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from mediacdn.config.decoding import Path, Reader, found, nearest
-from mediacdn.config.sections import HOSTS, Auth, Config, Edge, EdgeRule, Limits, PurgeCall, Rule, Server, Signing, Variants
+from mediacdn.config.decoding import Path, Reader, found
+from mediacdn.config.sections import HOSTS, Auth, Config, Edge, EdgeRule, Limits, PurgeCall, Server, Signing, Variants
+from mediacdn.config.storages import a_type, check_storages, conditions, meant
 from mediacdn.model import Scope
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 HOST = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?\Z")
 PRESET = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
-TYPE = re.compile(r"(\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*))\Z")
 FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 ACCEL = re.compile(r"/([A-Za-z0-9._~-]+/)+\Z")
 KEY_BYTES = 32
@@ -52,8 +52,7 @@ def check(config: Config, reader: Reader) -> None:
             ("database", "url"), "expected postgresql://user:password@host:port/name, or nothing for SQLite in the data directory"
         )
     _names(config.storage, ("storage",), reader)
-    for number, rule in enumerate(config.routing):
-        _conditions(rule, ("routing", number), config, reader)
+    check_storages(config, reader)
     _edge(config.edge, config, reader)
     _driver(config.jobs.broker, ("jobs", "broker"), reader)
     _driver(config.limits.counters, ("limits", "counters"), reader)
@@ -86,7 +85,7 @@ def _accel(config: Config, reader: Reader) -> None:
     for storage, prefix in config.server.accel.items():
         path = ("server", "accel", storage)
         if storage not in config.storage:
-            reader.problem(path, f"names {storage!r}, which is not configured" + _meant(storage, config.storage))
+            reader.problem(path, f"names {storage!r}, which is not configured" + meant(storage, config.storage))
         if not ACCEL.match(prefix):
             reader.problem(
                 path, f'expected the path of an internal location such as "/_media/", with a slash at both ends, found {prefix!r}'
@@ -183,7 +182,7 @@ def _signing(signing: Signing, reader: Reader) -> None:
             reader.problem(("signing", "keys", kid), f"expected base64 of at least {KEY_BYTES} bytes (openssl rand -base64 32 makes one)")
     if signing.current is not None and signing.current not in signing.keys:
         reader.problem(
-            ("signing", "current"), f"names {signing.current!r}, which is none of signing.keys" + _meant(signing.current, signing.keys)
+            ("signing", "current"), f"names {signing.current!r}, which is none of signing.keys" + meant(signing.current, signing.keys)
         )
     if signing.current is None and len(signing.keys) > 1:
         reader.problem(("signing", "current"), f"must name the key that signs, one of {', '.join(signing.keys)}")
@@ -200,15 +199,15 @@ def _auth(auth: Auth, reader: Reader) -> None:
             reader.problem(("auth", "default_scopes", number), never)
     for theirs, scope in auth.scope_map.items():
         if scope not in ours:
-            reader.problem(("auth", "scope_map", theirs), f"expected one of {', '.join(ours)}, found {scope!r}{_meant(scope, ours)}")
+            reader.problem(("auth", "scope_map", theirs), f"expected one of {', '.join(ours)}, found {scope!r}{meant(scope, ours)}")
 
 
 def _limits(limits: Limits, reader: Reader) -> None:
     for key in ("allow_types", "deny_types"):
         for number, pattern in enumerate(getattr(limits, key)):
-            _type(pattern, ("limits", key, number), reader)
+            a_type(pattern, ("limits", key, number), reader)
     for pattern in limits.by_type:
-        _type(pattern, ("limits", "by_type", pattern), reader)
+        a_type(pattern, ("limits", "by_type", pattern), reader)
     if limits.uploads_per_second > 0 and limits.uploads_burst < 1:
         reader.problem(("limits", "uploads_burst"), "must be at least 1 where limits.uploads_per_second is set")
 
@@ -224,21 +223,6 @@ def _variants(variants: Variants, reader: Reader) -> None:
                 reader.problem((*path, key), f"expected a string, a number, true or false, found {found(value, False)}")
     for each in sorted({each for each in variants.negotiate if variants.negotiate.count(each) > 1}):
         reader.problem(("variants", "negotiate"), f"names {each!r} twice")
-
-
-def _conditions(rule: Rule | EdgeRule, path: Path, config: Config, reader: Reader) -> None:
-    """Check what rules of routing and of the edge have in common."""
-    if rule.storage is not None and rule.storage not in config.storage:
-        known = ", ".join(f"storage.{name}" for name in config.storage)
-        reader.problem(
-            (*path, "storage"), f"names {rule.storage!r}, which is not configured{_meant(rule.storage, config.storage)} (there is {known})"
-        )
-    if rule.type is not None:
-        _type(rule.type, (*path, "type"), reader)
-    if rule.min_size is not None and rule.max_size is not None and rule.min_size > rule.max_size:
-        reader.problem((*path, "min_size"), f"is more than max_size ({rule.max_size})")
-    if rule.tag is not None and (not rule.tag or rule.tag != rule.tag.strip() or "," in rule.tag):
-        reader.problem((*path, "tag"), f"expected one tag, without a comma or spaces around it, found {rule.tag!r}")
 
 
 def _edge(edge: Edge, config: Config, reader: Reader) -> None:
@@ -299,7 +283,7 @@ def _edge_folder(edge: Edge, config: Config, reader: Reader) -> None:
 def _edge_rule(rule: EdgeRule, number: int, config: Config, reader: Reader) -> None:
     path: Path = ("edge", "rules", number)
     admit = rule.admit or config.edge.admit
-    _conditions(rule, path, config, reader)
+    conditions(rule, path, config, reader)
     if rule.name is not None and (
         rule.name in ("", "default") or not rule.name.isprintable() or (rule.name.isdigit() and rule.name != str(number + 1))
     ):
@@ -326,11 +310,6 @@ def _asks(rule: EdgeRule) -> bool:
     return bounds or any(each is not None for each in (rule.public, rule.variant, rule.tag, rule.storage))
 
 
-def _type(pattern: str, path: Path, reader: Reader) -> None:
-    if not TYPE.match(pattern):
-        reader.problem(path, f"expected a media type such as image/png, image/* or */* in lower case, found {pattern!r}")
-
-
 def _names(names: Iterable[str], path: Path, reader: Reader) -> None:
     for name in names:
         if not NAME.match(name):
@@ -341,8 +320,3 @@ def _once(names: tuple[str, ...], path: Path, reader: Reader) -> None:
     _names(names, path, reader)
     for name in {name for name in names if names.count(name) > 1}:
         reader.problem(path, f"names {name!r} twice")
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    near = nearest(name, known)
-    return f"; did you mean {near!r}?" if near else ""

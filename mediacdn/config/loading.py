@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from mediacdn.config.checks import check
 from mediacdn.config.decoding import COMMAND_LINE, Reader, Text, decode, dotted
 from mediacdn.config.layers import Layers
-from mediacdn.config.sections import HOSTS, Auth, Config, Edge, Inspection, Jobs, Limits, Links
+from mediacdn.config.sections import HOSTS, STORAGE_KEYS, Auth, Config, Edge, Inspection, Jobs, Limits, Links
 from mediacdn.config.showing import flatten
 
 T = TypeVar("T", bound=Struct)
@@ -50,12 +50,14 @@ def load(path: File | None = None, environ: Mapping[str, str] = os.environ, over
 
 
 def decode_driver(kind: type[T], table: Mapping[str, Any], path: str, sources: Mapping[str, str] | None = None) -> T:
-    """Decode a driver's table, found at the dotted `path` ("storage.default"), into its Struct; its `driver` key belongs to the core.
+    """Decode a driver's table, found at the dotted `path` ("storage.default"), into its Struct; its keys `driver` and `via` belong to the core.
 
     `sources` is that of Loaded, so that errors can say where a value came from. Raises: ConfigError with every problem, one a line.
     """
     own = {field.encode_name for field in structs.fields(kind)}
-    return decode(kind, {key: value for key, value in table.items() if key in own or key != "driver"}, tuple(path.split(".")), sources)
+    return decode(
+        kind, {key: value for key, value in table.items() if key in own or key not in STORAGE_KEYS}, tuple(path.split(".")), sources
+    )
 
 
 def _settled(tree: dict[str, Any], reader: Reader) -> dict[str, Any]:

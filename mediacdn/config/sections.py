@@ -71,9 +71,13 @@ class Database(Section, frozen=True):
 
 
 class Rule(Section, frozen=True):
-    """A routing rule: the first whose conditions all hold names the storage."""
+    """A routing rule: the first whose conditions all hold names the storage. A derivative has its source's tags, owner and visibility."""
 
     storage: str
+    name: str | None = None
+    """What people call it; by default its number, from 1."""
+    variant: str | None = None
+    """ "original", or what a derivative is to its source, such as "thumbnail" or "page:*"; "*" is any derivative or variant. Unset: all of them."""
     type: str | None = None
     min_size: Amount | None = None
     max_size: Amount | None = None
@@ -320,10 +324,27 @@ class Lifecycle(Section, frozen=True):
     abandoned_parts_after: Count = 86400
     """Age at which an upload of parts that nobody will complete is taken from storages such as S3."""
     sweep_every: Seconds = 60.0
+    moved_grace: Count = 3600
+    """How long the old copy of a moved object can still be read, by those who began before."""
+    landed_too_long: Count = 3600
+    """Age at which an upload that is still in the storage where it landed is reported."""
+
+
+class Mirrored(Section, frozen=True):
+    """The table of a storage whose driver is "mirror": the storages `of` which it is, the first one read first."""
+
+    of: tuple[str, ...]
+    writes: Literal["all", "any"] = "all"
+    """Where an object must be durable before it is acknowledged: in all of them, or in one; those that failed get it later."""
+    patience: Seconds = 5.0
+    """How long one that is slower than another is waited for: to begin an answer, or, with writes = "any", to take bytes."""
 
 
 class Config(Section, frozen=True):
-    """The whole configuration. `storage` maps a name to its driver's table, in which `driver` names the driver (by default `local`)."""
+    """The whole configuration. `storage` maps a name to its driver's table, in which `driver` names the driver (by default `local`).
+
+    Beside it `via` is the core's own: the storage where uploads land before a job brings them here.
+    """
 
     server: Server = Server()
     cors: Cors = Cors()
@@ -361,3 +382,6 @@ HOSTS: dict[str, type[Struct]] = {
     "recipes": Recipes,
 }
 """The sections whose drivers have tables inside them, [auth.NAME], [edge.NAME] and so on."""
+
+STORAGE_KEYS = ("driver", "via")
+"""The keys of a storage's table that are the core's, not the driver's."""

@@ -80,7 +80,7 @@ class Maker:
         """Make an ad-hoc variant of the media `of`, which `source` is or shows; known by `text`, of which a media has at most `most`. Raises: as `run`."""
         async with self._made(source, action, spec, _unheard) as (made, output):
             size, digest = await output.measured()
-            storage, now = self._place(source, made, size), self._clock.now()
+            storage, now = self._place(source, made, size, text), self._clock.now()
             new = Kept(
                 media_id=of,
                 text=text,
@@ -135,15 +135,21 @@ class Maker:
             self._emit(Event("media.derived", settled.media.id, self._clock.now(), detail))
         return settled.media
 
-    def _place(self, source: Media, made: Made, size: int) -> str:
-        rules = self._routing
+    def _place(self, source: Media, made: Made, size: int, variant: str) -> str:
         return place(
-            rules, self._default_storage, media_type=made.media_type, size=size, tags=source.tags, owner=source.owner, public=source.public
+            self._routing,
+            self._default_storage,
+            media_type=made.media_type,
+            size=size,
+            tags=source.tags,
+            owner=source.owner,
+            public=source.public,
+            variant=variant,
         )[0]
 
     def _record(self, source: Media, step: SettledStep, made: Made, size: int, digest: str, derivation_key: str) -> Media:
         name = self._new_id()
-        storage = step.saves_to or self._place(source, made, size)
+        storage = step.saves_to or self._place(source, made, size, step.relationship or step.name)
         now = self._clock.now()
         return Media(
             id=name,

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from mediacdn.config.checks import NAME, TYPE
+from mediacdn.config.checks import NAME
 from mediacdn.config.decoding import nearest
+from mediacdn.config.storages import TYPE
 from mediacdn.errors import InvalidArgument
 from mediacdn.interfaces import Action
 from mediacdn.model import Argument, Recipe, Step

@@ -208,7 +208,14 @@ def admin_routes(
         stranger = Caller(Principal("", frozenset({Scope.READ})))
         owner = Caller(Principal(media.owner, frozenset({Scope.READ})))
         _, rule = place(
-            routing, media.storage, media_type=media.media_type, size=media.size, tags=media.tags, owner=media.owner, public=media.public
+            routing,
+            media.storage,
+            media_type=media.media_type,
+            size=media.size,
+            tags=media.tags,
+            owner=media.owner,
+            public=media.public,
+            variant=media.relationship or "",
         )
         cached = await caching(card)
         return Explanation(

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 _LASTING = frozenset({"counter", "histogram", "summary"})
 _LEAST = ("_created", "_start_time_seconds", "_max_fds")
-_MOST = ("_info", "_jobs_waiting", "_jobs_running", "_jobs_oldest_seconds")
+_MOST = ("_info", "_jobs_waiting", "_jobs_running", "_jobs_oldest_seconds", "_stored_objects", "_stored_bytes")
 """Infos, and what every process reads in one and the same table."""
 
 

@@ -2,6 +2,7 @@
 
     mediacdn_storage_seconds{storage, operation, outcome}   histogram of the time spent waiting for the storage, seconds
     mediacdn_storage_bytes_total{storage, direction}         counter of bytes put ("in") and read ("out")
+    mediacdn_mirror_repairs_total{storage, member, outcome}  counter of a mirror's repairs: "repaired", "failed" (left to the scrub) or "dropped" (too many wait)
 
 `operation` is head, open (until it is entered), read (all waits for its chunks, without the consumer's own time), put, delete, list (likewise), open_file,
 free, or a method of MultipartUpload: begin_parts, put_part, list_parts, complete_parts, abort_parts, list_uploads (likewise). Presigning is not counted: it
@@ -40,6 +41,10 @@ class StorageMetrics:
         )
         self.bytes = Counter(
             "mediacdn_storage_bytes", "Bytes put into and read from a storage", ("storage", "direction"), registry=registry
+        )
+
+        self.repairs = Counter(
+            "mediacdn_mirror_repairs", "Objects that a mirror mended in a member", ("storage", "member", "outcome"), registry=registry
         )
 
     def around(self, inner: Storage, name: str) -> "Measured":

@@ -1,30 +1,101 @@
-"""Which storage takes a new object: the configuration's rules in their order, pure."""
+"""Which storage takes a new object: the configuration's rules in their order, pure; and why each rule before the one that won did not hold."""
 
 from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from mediacdn.config import Rule
 from mediacdn.http.media_types import matches
 
+ORIGINAL = "original"
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """What the rules look at. `media_type` is in normal form; `size` is in bytes, None while unknown.
+
+    `variant` is "" for an original, else what a derivative is to its source ("thumbnail", "page:1") or the text of an ad-hoc variant. A derivative is placed by its
+    own type and size, and by its source's tags, owner and visibility.
+    """
+
+    media_type: str
+    size: int | None = None
+    tags: Collection[str] = ()
+    owner: str = ""
+    public: bool = False
+    variant: str = ""
+
+
+class Placed(Struct, frozen=True):
+    """Where a subject goes: the storage, the number from 0 of the rule that said so, None where none held; and why each rule before did not."""
+
+    storage: str
+    rule: int | None
+    passed: tuple[str, ...] = ()
+
 
 def place(
-    rules: Sequence[Rule], default: str, *, media_type: str, size: int | None, tags: Collection[str], owner: str, public: bool
+    rules: Sequence[Rule],
+    default: str,
+    *,
+    media_type: str,
+    size: int | None,
+    tags: Collection[str],
+    owner: str,
+    public: bool,
+    variant: str = "",
 ) -> tuple[str, Rule | None]:
-    """Answer the storage's name and the rule that chose it: the first whose conditions all hold, else `default` and None.
+    """Answer the storage's name and the rule that chose it: the first whose conditions all hold, else `default` and None. The arguments are a Subject's.
 
-    `media_type` is in normal form; `size` is in bytes, None while unknown: a rule that bounds the size does not hold then. Bounds are inclusive.
+    A rule that bounds the size does not hold while the size is unknown. Bounds are inclusive.
     """
+    subject = Subject(media_type=media_type, size=size, tags=tags, owner=owner, public=public, variant=variant)
     for rule in rules:
-        if _holds(rule, media_type, size, tags, owner, public):
+        if flaw(rule, subject) is None:
             return rule.storage, rule
     return default, None
 
 
-def _holds(rule: Rule, media_type: str, size: int | None, tags: Collection[str], owner: str, public: bool) -> bool:
-    return (
-        (rule.type is None or matches(rule.type, media_type))
-        and (rule.min_size is None or (size is not None and size >= rule.min_size))
-        and (rule.max_size is None or (size is not None and size <= rule.max_size))
-        and (rule.tag is None or rule.tag in tags)
-        and (rule.owner is None or rule.owner == owner)
-        and (rule.public is None or rule.public == public)
-    )
+def consider(rules: Sequence[Rule], default: str, subject: Subject) -> Placed:
+    """Place a subject, and tell why the rules before the winner did not hold."""
+    passed: list[str] = []
+    for number, rule in enumerate(rules):
+        why = flaw(rule, subject)
+        if why is None:
+            return Placed(rule.storage, number, tuple(passed))
+        passed.append(why)
+    return Placed(default, None, tuple(passed))
+
+
+def flaw(rule: Rule, subject: Subject) -> str | None:
+    """Tell the first condition that does not hold, in words; None when the rule holds."""
+    size = subject.size
+    if rule.variant is not None and not _is(rule.variant, subject.variant):
+        return f"it is {subject.variant or 'an original'}, not {rule.variant}"
+    if rule.type is not None and not matches(rule.type, subject.media_type):
+        return f"its type is {subject.media_type}, not {rule.type}"
+    if size is None and (rule.min_size is not None or rule.max_size is not None):
+        return "its size is not known yet"
+    if size is not None and rule.min_size is not None and size < rule.min_size:
+        return f"it has {size} bytes, fewer than {rule.min_size}"
+    if size is not None and rule.max_size is not None and size > rule.max_size:
+        return f"it has {size} bytes, more than {rule.max_size}"
+    if rule.tag is not None and rule.tag not in subject.tags:
+        return f"it has no tag {rule.tag}"
+    if rule.owner is not None and rule.owner != subject.owner:
+        return f"its owner is {subject.owner or 'nobody'}, not {rule.owner}"
+    if rule.public is not None and rule.public != subject.public:
+        return f"it is {'public' if subject.public else 'private'}"
+    return None
+
+
+def _is(pattern: str, variant: str) -> bool:
+    """Whether `pattern`, "original" or the name of a form in which * stands for anything, covers a form."""
+    return not variant if pattern == ORIGINAL else bool(variant) and fnmatchcase(variant, pattern)
+
+
+def conditions(rule: Rule) -> str:
+    """Tell a rule's conditions in words."""
+    named = {name: getattr(rule, name) for name in ("variant", "type", "min_size", "max_size", "tag", "owner", "public")}
+    said = [f"{name} = {str(value).lower() if isinstance(value, bool) else value}" for name, value in named.items() if value is not None]
+    return ", ".join(said) or "always"

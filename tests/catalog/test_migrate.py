@@ -65,7 +65,7 @@ async def on(config: Database, data: Path, ask: Callable[[Any], Any]) -> Any:
 async def test_from_nothing(empty: Database, tmp_path: Path) -> None:
     data = tmp_path / "not" / "there"
     assert await pending(empty, data)
-    assert await migrate(empty, data) == ["0001", "0002", "0003", "0004"]
+    assert await migrate(empty, data) == ["0001", "0002", "0003", "0004", "0006"]
     assert not await pending(empty, data)
     assert await migrate(empty, data) == []
 
@@ -186,7 +186,7 @@ async def test_newer_is_refused(empty: Database, tmp_path: Path) -> None:
 
 async def test_branches(empty: Database, tmp_path: Path, branch: Callable[..., Branch]) -> None:
     first = branch("CREATE TABLE plug_one (id INTEGER)")
-    assert await migrate(empty, tmp_path, [first]) == ["0001", "0002", "0003", "0004", "p1"]
+    assert await migrate(empty, tmp_path, [first]) == ["0001", "0002", "0003", "0004", "0006", "p1"]
     second = branch("CREATE TABLE plug_one (id INTEGER)", "CREATE TABLE plug_two (id INTEGER)")
     assert await pending(empty, tmp_path, [second])
     assert not await pending(empty, tmp_path), "a plugin that was taken out is in nobody's way"
@@ -282,7 +282,7 @@ async def test_starters_at_once(empty: Database, tmp_path: Path) -> None:
     told = await forks(
         empty, tmp_path / "data", "for pid in [forked(lambda: migrate(config, data)) for _ in range(6)]: assert ended(pid) == 0"
     )
-    assert sorted(told) == ["['0001', '0002', '0003', '0004']"] + ["[]"] * 5
+    assert sorted(told) == ["['0001', '0002', '0003', '0004', '0006']"] + ["[]"] * 5
 
 
 async def test_killed_at_any_statement(empty: Database, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ async def test_killed_at_any_statement(empty: Database, tmp_path: Path) -> None:
     *kills, last, state = await forks(empty, tmp_path, script)
     assert len(kills) > 5
     assert set(kills) == {"(True, 0)"}
-    assert (last, state) == ("['0001', '0002', '0003', '0004']", f"(False, {len(metadata.tables) + 1})")
+    assert (last, state) == ("['0001', '0002', '0003', '0004', '0006']", f"(False, {len(metadata.tables) + 1})")
 
 
 async def test_embedded_settings(sqlite_template: Path) -> None:

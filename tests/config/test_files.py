@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mediacdn.config import Config, decode_driver, load
+from mediacdn.config import Config, Mirrored, decode_driver, load
+from mediacdn.config.storages import MIRROR
 from mediacdn.errors import ConfigError
 from mediacdn.plugins import Plugins
 
@@ -53,6 +54,9 @@ def test_each_delivered_file_loads_with_its_drivers(name: str) -> None:
     config = load(FOLDER / name, ENVIRONMENT).config
     plugins = Plugins.load(config.plugins)
     for storage, table in config.storage.items():
+        if table["driver"] == MIRROR:
+            assert decode_driver(Mirrored, table, f"storage.{storage}").of
+            continue
         decode_driver(plugins.driver("storage", table["driver"]).config, table, f"storage.{storage}")
     for authenticator in config.auth.authenticators:
         decode_driver(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mediacdn.config import Rule
-from mediacdn.storage.placement import place
+from mediacdn.storage.placement import Placed, Subject, conditions, consider, place
 
 PHOTO: dict[str, Any] = {"media_type": "image/jpeg", "size": 1000, "tags": ("cat", "dog"), "owner": "ann", "public": True}
 
@@ -37,6 +37,15 @@ PHOTO: dict[str, Any] = {"media_type": "image/jpeg", "size": 1000, "tags": ("cat
         ({"public": False}, {}, False),
         ({"public": False}, {"public": False}, True),
         ({"public": True}, {"public": False}, False),
+        ({"variant": "original"}, {}, True),
+        ({"variant": "original"}, {"variant": "thumbnail"}, False),
+        ({"variant": "*"}, {}, False),
+        ({"variant": "*"}, {"variant": "w=10"}, True),
+        ({"variant": "thumbnail"}, {"variant": "thumbnail"}, True),
+        ({"variant": "thumbnail"}, {"variant": "thumbnails"}, False),
+        ({"variant": "page:*"}, {"variant": "page:12"}, True),
+        ({"variant": "page:*"}, {}, False),
+        ({}, {"variant": "thumbnail"}, True),
         ({"type": "image/*", "tag": "cat", "owner": "ann", "public": True, "max_size": 1000}, {}, True),
         ({"type": "image/*", "tag": "cat", "owner": "bob", "public": True, "max_size": 1000}, {}, False),
     ],
@@ -56,6 +65,33 @@ def test_the_first_that_holds_wins() -> None:
     assert place(rules, "near", **PHOTO) == ("large", rules[1])
     assert place(rules, "near", **{**PHOTO, "size": 10}) == ("images", rules[2])
     assert place(rules, "near", **{**PHOTO, "size": 10, "media_type": "text/plain"}) == ("rest", rules[3])
+
+
+@pytest.mark.parametrize(
+    ("named", "media", "why"),
+    [
+        ({"variant": "*"}, {}, "it is an original, not *"),
+        ({"variant": "original"}, {"variant": "thumb"}, "it is thumb, not original"),
+        ({"type": "video/*"}, {}, "its type is image/jpeg, not video/*"),
+        ({"min_size": 1001}, {}, "it has 1000 bytes, fewer than 1001"),
+        ({"max_size": 999}, {}, "it has 1000 bytes, more than 999"),
+        ({"max_size": 999}, {"size": None}, "its size is not known yet"),
+        ({"tag": "pii"}, {}, "it has no tag pii"),
+        ({"owner": "bob"}, {}, "its owner is ann, not bob"),
+        ({"owner": "bob"}, {"owner": ""}, "its owner is nobody, not bob"),
+        ({"public": False}, {}, "it is public"),
+        ({"public": True}, {"public": False}, "it is private"),
+    ],
+)
+def test_why_a_rule_does_not_hold(named: dict[str, Any], media: dict[str, Any], why: str) -> None:
+    rules = [Rule(storage="far", **named), Rule(storage="rest")]
+    assert consider(rules, "near", Subject(**{**PHOTO, **media})) == Placed("rest", 1, (why,))
+    assert consider(rules[:1], "near", Subject(**{**PHOTO, **media})) == Placed("near", None, (why,))
+
+
+def test_a_rule_in_words() -> None:
+    assert conditions(Rule(storage="far")) == "always"
+    assert conditions(Rule(storage="far", type="image/*", max_size=5, public=False)) == "type = image/*, max_size = 5, public = false"
 
 
 def test_without_rules_it_is_the_default() -> None:

@@ -1,0 +1,1 @@
+"""The care of objects at rest: moved from one storage to another, promoted from where they landed, read through for damage, and counted."""
