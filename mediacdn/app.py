@@ -22,6 +22,7 @@ from mediacdn.changes import Changes
 from mediacdn.config import Config
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
+from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.variants import Variants
 from mediacdn.drivers import Opened, SystemClock, edge_folder, maker, open_actions, open_drivers, open_stamps, recipe_registry
 from mediacdn.edge.files import OpenFiles
@@ -50,6 +51,7 @@ from mediacdn.routes.jobs import job_routes
 from mediacdn.routes.links import Signer, link_routes
 from mediacdn.routes.media import Reads, Uploads, media_routes
 from mediacdn.routes.operations import operation_routes
+from mediacdn.routes.outputs import output_routes
 from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
@@ -197,6 +199,7 @@ async def _rooms(
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
     variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
+    outputs = Outputs(opened.catalog)
     addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
@@ -221,7 +224,9 @@ async def _rooms(
     tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
     lanes = LaneMetrics(registry, opened.catalog.jobs, config.jobs.lanes)
-    reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
+    reads = Reads(
+        cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, outputs=outputs, clock=clock
+    )
     app.lent[HOT] = HotReads(
         front=front,
         base_path=config.server.base_path,
@@ -234,6 +239,7 @@ async def _rooms(
         local=frozenset(name for name, each in opened.storages.items() if isinstance(each, LocalPaths)),
         warm=senders.warm,
         variants=variants,
+        outputs=outputs,
         clock=clock,
     )
     uploads = Uploads(
@@ -245,6 +251,7 @@ async def _rooms(
     )
     for handler in [
         *media_routes(reads, uploads),
+        *output_routes(reads),
         *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
         *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),

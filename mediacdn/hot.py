@@ -14,6 +14,7 @@ from mediacdn import signing
 from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
 from mediacdn.delivery import Answer, Ask, Delivery
+from mediacdn.derivation.outputs import BELOW, Outputs
 from mediacdn.derivation.variants import Form, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
@@ -80,6 +81,7 @@ class HotReads:
         local: frozenset[str],
         warm: Callable[[Answer], None],
         variants: Variants,
+        outputs: Outputs,
         clock: Clock,
     ) -> None:
         self._front = front
@@ -94,12 +96,15 @@ class HotReads:
         self._local = local
         self._warm = warm
         self._variants = variants
+        self._outputs = outputs
         self._presets = variants.presets
         self._clock = clock
         base = re.escape(base_path.encode())
         self._target = re.compile(
             base
-            + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(/thumb|/v/[A-Za-z0-9._~=,:@+-]{1,256})?(?:\?([!\"$-~]*))?"
+            + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(/thumb|/v/[A-Za-z0-9._~=,:@+-]{1,256}|"
+            + BELOW.encode()
+            + rb")?(?:\?([!\"$-~]*))?"
         )
 
     def __call__(self, method: str, url: bytes, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Ready | None:
@@ -142,12 +147,18 @@ class HotReads:
         subject = principal.id if principal is not None else link.sub if link is not None else None
         route = PLAIN if token is None else PREFIXED
         if below:
-            route += "/thumb" if below == "/thumb" else "/v/{variant}"
+            first, *further = below[1:].split("/", 1)
+            route += f"/{first}" + ("" if not further else "/{variant}" if first == "v" else "/{path}")
         return self._ready(answer, met, method, url, subject, route, began)
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
-        found = self._variants.peek(card, "thumb" if below == "/thumb" else below[3:], wanted.get("accept"))
+        variant = "thumb" if below == "/thumb" else below[3:] if below.startswith("/v/") else None
+        if variant is None:
+            known = self._outputs.peek(card, below)
+            found = None if known is None else (known, True)
+        else:
+            found = self._variants.peek(card, variant, wanted.get("accept"))
         if found is None:
             return None
         form, preset = found

@@ -73,6 +73,11 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         if retired:
             log.info("retired", media=retired)
 
+    async def supersede() -> None:
+        superseded = await lifecycle.supersede(timedelta(seconds=config.lifecycle.keep_replaced))
+        if superseded:
+            log.info("superseded", media=superseded)
+
     async def forget() -> None:
         await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
 
@@ -96,6 +101,7 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         "jobs": Chore(600.0, prune_jobs),
         "sweep": Chore(every, sweep),
         "retire": Chore(every, retire),
+        "supersede": Chore(every, supersede),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),
     }

@@ -16,6 +16,7 @@ from mediacdn.catalog.jobs import JobRows
 from mediacdn.catalog.media import MediaRows
 from mediacdn.catalog.migrate import pending
 from mediacdn.catalog.objects import ObjectRows
+from mediacdn.catalog.packages import PackageRows
 from mediacdn.catalog.refusals import RefusalRows
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.variants import VariantRows
@@ -38,6 +39,7 @@ class Catalog:
         self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)
         self.variants = VariantRows(transactions, clock)
+        self.packages = PackageRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)
 
     async def check(self) -> None:

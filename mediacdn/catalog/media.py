@@ -13,6 +13,7 @@ from mediacdn.catalog.dedupe import free_key
 from mediacdn.catalog.derivatives import FOLLOWED, follow
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import credit, used
+from mediacdn.catalog.packages import forget_package
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
 from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
@@ -134,6 +135,7 @@ class MediaRows:
             await credit(connection, gone.owner, gone.size)
             await let_go(connection, gone.storage, gone.storage_key)
             await forget_variants(connection, id)
+            await forget_package(connection, gone)
             return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)

@@ -257,6 +257,8 @@ class Lifecycle(Section, frozen=True):
     abandoned_after: Count = 900
     """Age at which an upload whose writer died is swept."""
     sweep_every: Seconds = 60.0
+    keep_replaced: Amount = 172_800
+    """How long the files of a stream stay after it was made anew, for those who are playing it or keep its playlist; longer than `edge.public_max_age`."""
 
 
 class Config(Section, frozen=True):
