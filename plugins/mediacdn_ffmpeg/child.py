@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import msgspec
+from msgspec.structs import replace
 
 from mediacdn import OverLimits, Undecodable
 from mediacdn_ffmpeg import codecs
@@ -34,7 +35,7 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     task = msgspec.convert(request, Work).task
     try:
         done = _done(task, descriptors)
-    except (av.error.FFmpegError, ValueError, IndexError) as error:
+    except (av.error.FFmpegError, OSError, EOFError, ValueError, IndexError) as error:
         if "memory" in str(error).lower():
             raise OverLimits("It needs more memory than is allowed") from error
         raise Undecodable(DAMAGED) from error
@@ -45,10 +46,9 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
 def _done(task: Look | Still | Peaks | Check, descriptors: list[int]) -> Film | Made | Checked:
     if isinstance(task, Check):
         return _check(task, descriptors[0])
-    os.lseek(descriptors[0], 0, os.SEEK_SET)
-    with os.fdopen(os.dup(descriptors[0]), "rb", buffering=0) as file, _opened(file, task.demuxer) as container:
-        if isinstance(task, Look):
-            return _look(container, task)
+    if isinstance(task, Look):
+        return _look(task, descriptors[0])
+    with _film(task.demuxer, descriptors[0]) as container:
         if isinstance(task, Still):
             return _still(container, task, descriptors[1])
         return _peaks(container, task, descriptors[1])
@@ -59,6 +59,14 @@ def _opened(file: Any, demuxer: str) -> Iterator[Any]:
     av.logging.set_level(av.logging.PANIC)
     # Without a name there is nothing that a reference within the file could be relative to, and no protocol is on the list.
     with av.open(file, mode="r", format=demuxer, options={"protocol_whitelist": "none"}, metadata_errors="replace") as container:
+        yield container
+
+
+@contextmanager
+def _film(demuxer: str, descriptor: int) -> Iterator[Any]:
+    """The film, from its beginning."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file, _opened(file, demuxer) as container:
         yield container
 
 
@@ -79,7 +87,26 @@ def _picture(container: Any, limits: Limits) -> Any:
     return found
 
 
-def _look(container: Any, task: Look) -> Film:
+def _look(task: Look, descriptor: int) -> Film:
+    with _film(task.demuxer, descriptor) as container:
+        found = _seen(container, task)
+    if task.demuxer not in SURE or not found.duration:
+        with _film(task.demuxer, descriptor) as container:
+            lengths, duration = _measured(container)
+        video = found.video and replace(found.video, duration=lengths.get(found.video.index))
+        found = replace(
+            found,
+            duration=round(duration, 6),
+            video=video,
+            audio=tuple(replace(each, duration=lengths.get(each.index)) for each in found.audio),
+        )
+    if found.duration > task.limits.duration:
+        raise OverLimits(f"Films of more than {task.limits.duration:g} s are not read")
+    return found
+
+
+def _seen(container: Any, task: Look) -> Film:
+    """What the film says of itself."""
     stream = _picture(container, task.limits)
     lengths = {each.index: float(each.duration * each.time_base) for each in container.streams if each.duration}
     audio = [each for each in container.streams.audio if each.codec_context is not None]
@@ -88,14 +115,8 @@ def _look(container: Any, task: Look) -> Film:
     frame = None if stream is None else _first(container, stream)
     if stream is not None and frame is None:
         raise Undecodable("No picture of the film can be decoded")
-    duration = container.duration / av.time_base if container.duration else None
-    if task.demuxer not in SURE or duration is None:
-        container.seek(0)
-        lengths, duration = _measured(container)
-    if duration > task.limits.duration:
-        raise OverLimits(f"Films of more than {task.limits.duration:g} s are not read")
     return Film(
-        duration=round(duration, 6),
+        duration=round(max(0.0, (container.duration or 0) / av.time_base), 6),
         video=None if stream is None else _video(stream, frame, lengths.get(stream.index), task.limits),
         audio=tuple(
             Audio(

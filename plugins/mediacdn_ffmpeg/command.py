@@ -117,9 +117,10 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
     if sounds:
         arguments += _SOUND
     ending = "m4s" if container == "fmp4" else "ts"
+    init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"  # of one stream it takes the name as it stands
     arguments += [
         *_EXACT, "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod", "-hls_flags", "independent_segments",
-        "-hls_segment_type", container, *(["-hls_fmp4_init_filename", "%v_init.mp4"] if container == "fmp4" else []),
+        "-hls_segment_type", container, *(["-hls_fmp4_init_filename", init] if container == "fmp4" else []),
         "-hls_segment_filename", f"%v_%05d.{ending}", "-var_stream_map", " ".join(streams), "%v.m3u8",
     ]  # fmt: skip
     return arguments, names

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+WORTH = 0.9
+"""What is hardly smaller than the rung above it is none of its own."""
+
 
 class Rendition(Struct, frozen=True):
     """A rung: even pixels, and the bits per second that its encoder is held to."""
@@ -22,12 +25,16 @@ def fitted(width: int, height: int, box: int) -> tuple[int, int]:
 
 
 def ladder(width: int, height: int, boxes: Sequence[int]) -> list[Rendition]:
-    """The renditions of a film, the largest first: of boxes that would give the same, the smallest; so that the first is the film's own size where it fits."""
-    rungs: dict[tuple[int, int], Rendition] = {}
+    """The renditions of a film, the largest first, named by the smallest box that holds them: the first is the film's own size where a box holds that."""
+    rungs: list[Rendition] = []
     for box in sorted(set(boxes), reverse=True):
         size = fitted(width, height, box)
-        rungs[size] = Rendition(f"{box}p", *size, rate(*size))
-    return list(rungs.values())
+        rung = Rendition(f"{box}p", *size, rate(*size))
+        if rungs and (rungs[-1].width, rungs[-1].height) == size:
+            rungs[-1] = rung
+        elif not rungs or size[0] <= rungs[-1].width * WORTH:
+            rungs.append(rung)
+    return rungs
 
 
 def rate(width: int, height: int) -> int:

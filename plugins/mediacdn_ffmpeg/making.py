@@ -21,6 +21,8 @@ OFF = 0.1
 """Seconds by which what was made may be longer or shorter than the film."""
 MPEGURL = "application/vnd.apple.mpegurl"
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+SAID = 240
+"""Characters of ffmpeg's last words that are told."""
 _MOST_PLAYLIST = 16 << 20
 
 
@@ -71,7 +73,8 @@ class Making:
         except msgspec.ValidationError as error:
             raise Undecodable from error
         if ran.code:
-            raise Undecodable(f"ffmpeg cannot make anything of the film{': ' + ran.said if ran.said else ''}"[:1000])
+            said = f"; ffmpeg said: …{ran.said[-SAID:].strip()}" if ran.said else ""
+            raise Undecodable(f"The film is damaged, cut short, or of a kind that is not read here{said}")
 
     async def _watch(self, pipe: int, folder: int, duration: float, told: Callable[[float], Any]) -> None:
         """Tell the progress, and hold what is made to its limit. Never returns. Raises: OverLimits."""
@@ -136,7 +139,7 @@ class Hls:
                 tracks.append(
                     playlists.Track(
                         name=name, segments=segments, codecs=checked.codecs, width=checked.width, height=checked.height,
-                        frame_rate=checked.frames / seconds,
+                        frame_rate=_rate(film, checked.frames / seconds),
                     )
                 )  # fmt: skip
             else:
@@ -213,6 +216,12 @@ class Mp4:
             media_type="video/mp4", width=size[0], height=size[1], duration=round(made.duration, 3), frame_rate=made.video.frame_rate,
             codecs=", ".join([made.video.codec, *(each.codec for each in made.audio)]), tools={**making.tools, **film.tools},
         )  # fmt: skip
+
+
+def _rate(film: Film, found: float) -> float:
+    """The film's own frame rate, where what was made has about as many."""
+    told = film.video.frame_rate if film.video else 0.0
+    return told if abs(found - told) < 0.03 * told else found
 
 
 def _quality(config: EncodeConfig) -> tuple[Argument, Argument]:

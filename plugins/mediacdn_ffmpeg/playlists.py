@@ -31,7 +31,7 @@ class Track(Struct, frozen=True, kw_only=True):
     def peak(self) -> int:
         """Bits per second of the segment that has most; a last one that is very short is counted with the one before it."""
         whole = [each for each in self.segments if each.seconds >= 0.5] or list(self.segments)
-        return max(math.ceil(each.size * 8 / max(each.seconds, 0.04)) for each in whole)
+        return max(self.mean, *(math.ceil(each.size * 8 / max(each.seconds, 0.04)) for each in whole))
 
     @property
     def mean(self) -> int:
