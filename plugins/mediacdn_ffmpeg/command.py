@@ -1,7 +1,7 @@
 """The arguments of ffmpeg: one process that decodes a film once and makes all of its renditions. Pure.
 
 The input is a descriptor, its demuxer is named by what our own sniffing found, and the only protocol that it may open is that descriptor: playlists, concatenations
-and references to other files lead nowhere. The bytes that come out depend on the film and the wish alone: encoders have a fixed number of threads.
+and references to other files lead nowhere. The bytes that come out depend on the film and the wish alone.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from msgspec import Struct
 from mediacdn_ffmpeg.ladder import Rendition
 from mediacdn_ffmpeg.request import Film
 
-ENCODER_THREADS = 4
+ENCODER_THREADS = 1
+"""With more, what x264 writes within a bit rate is another thing each time: its threads tell each other what they have spent when they come to it. The renditions,
+the decoder and the filters run beside each other all the same."""
 MOST_SOUNDS = 8
 FASTEST = 60.0
 """Frames a second that are kept."""

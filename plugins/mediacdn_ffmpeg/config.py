@@ -39,7 +39,7 @@ class EncodeConfig(LookConfig, frozen=True, kw_only=True, forbid_unknown_fields=
     max_output: int = 64 << 30
     """Bytes of all files of one film."""
     threads: int = 4
-    """Of each decoder and filter graph. Encoders always have four: what they write would differ."""
+    """Of the decoder and the filters. Each rendition's encoder has one: with more, no two runs would write the same."""
     nice: int = 10
     crf: int = 23
     """Quality of H.264, 0 (all) to 51 (nothing)."""

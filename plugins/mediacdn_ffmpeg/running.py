@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import resource
 import signal
 import subprocess
 from typing import Any
@@ -25,6 +26,8 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     source, folder, progress = descriptors
     os.lseek(source, 0, os.SEEK_SET)
     words = [each.replace("{source}", str(source)).replace("{progress}", str(progress)) for each in asked.arguments]
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, allowed = spent.ru_utime + spent.ru_stime, resource.getrlimit(resource.RLIMIT_CPU)[0]
     libc, mine = ctypes.CDLL(None, use_errno=True), os.getpid()
 
     def alone() -> None:
@@ -45,9 +48,11 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     while chunk := process.stderr.read1(8192):  # type: ignore[attr-defined]
         tail = (tail + chunk)[-TAIL:]
     code = process.wait()
-    if code == -signal.SIGXCPU:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # It catches the signal of the limit, and ends as if it had been interrupted.
+    if code == -signal.SIGXCPU or (code == 255 and spent.ru_utime + spent.ru_stime - before >= allowed - 1):
         raise OverLimits("It takes more processor time than is allowed")
-    if code in (-signal.SIGKILL, -signal.SIGXFSZ) or b"Cannot allocate memory" in tail:
+    if code in (-signal.SIGKILL, -signal.SIGXFSZ) or b"Cannot allocate memory" in tail or b"File too large" in tail:
         raise OverLimits("It needs more memory or room than is allowed")
     answer: dict[str, Any] = msgspec.to_builtins(Ran(code, _cleaned(tail)))
     return answer
