@@ -1,6 +1,7 @@
 """A film from its upload to a playing stream, over real sockets, with a real worker: public and private, whole and in ranges, made anew, withheld and deleted."""
 
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import imageio_ffmpeg
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.services.command import within
 from tests.services.films import ffmpeg
@@ -216,3 +218,48 @@ def test_the_player_has_a_strict_policy(server: Served, link: str) -> None:
         url = httpx.URL(f"{server.url}{link}/player").join(script)
         assert server.client.get(url).headers["content-type"].startswith("text/javascript")
     assert server.client.get("/v1/player/secrets").status_code == 404
+
+
+def test_a_browser_plays_and_seeks_by_the_player(server: Served, link: str) -> None:
+    """Chromium, on the page of a private film: hls.js takes the stream, plays it, and shows another picture after a seek."""
+    found = next((path for path in map(shutil.which, ("chromium-headless-shell", "chromium")) if path), None)
+    if found is None:
+        pytest.fail("Chromium is missing; as root: apt-get install -y --no-install-recommends chromium-headless-shell")
+    faults: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", "--no-first-run"])
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{server.url}{link}/player")
+        seen = page.locator("video").evaluate(
+            """async video => {
+                const until = name => new Promise((done, fail) => {
+                    video.addEventListener(name, done, {once: true});
+                    setTimeout(() => fail(new Error('no ' + name)), 15000);
+                });
+                if (video.readyState < 1) await until('loadedmetadata');
+                video.muted = true;
+                const pictureAt = async second => {
+                    const sought = until('seeked');
+                    video.currentTime = second;
+                    await sought;
+                    const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 18});
+                    canvas.getContext('2d').drawImage(video, 0, 0, 32, 18);
+                    return Array.from(canvas.getContext('2d').getImageData(0, 0, 32, 18).data).join();
+                };
+                const pictures = [await pictureAt(2.2), await pictureAt(0.4)];
+                const playing = until('timeupdate');
+                await video.play();
+                await playing;
+                return {duration: video.duration, height: video.videoHeight, pictures, source: video.src, told: document.getElementById('told').textContent};
+            }"""
+        )
+        browser.close()
+    assert seen["duration"] == pytest.approx(3.0, abs=0.1)
+    assert seen["height"] in (360, 240)
+    assert seen["pictures"][0] != seen["pictures"][1]
+    assert seen["source"].startswith("blob:"), "by hls.js"
+    assert seen["told"] == ""
+    assert faults == []
