@@ -217,7 +217,7 @@ async def _rooms(
         clock=clock,
         new_id=new_id,
         emit=emit,
-        plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
+        plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts, config.recipes.plan),
     )
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)

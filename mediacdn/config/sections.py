@@ -241,6 +241,8 @@ class Recipes(Section, frozen=True):
     """Recipes beside those that plugins bring. Actions are drivers, each of which may have a table [recipes.NAME]."""
 
     define: tuple[Recipe, ...] = ()
+    plan: dict[str, tuple[str, ...]] = {}
+    """Which uploads get a job of a recipe, by media types or ranges; what is named here is decided here, the rest by the plugins."""
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
     """Filled from the [recipes.NAME] tables; not a key of its own."""
 

@@ -295,6 +295,7 @@ def _check(task: Check, folder: int) -> Checked:
     last: dict[str, float] = {}
     frames = width = height = 0
     words: dict[str, str] = {}
+    keys: list[int] = []
     for name in task.piece.segments:
         with _opened(io.BytesIO(init + _read(folder, name)), "mov" if task.piece.fmp4 else "mpegts") as container:
             streams = [*container.streams.video[: task.video], *container.streams.audio[: task.audio]]
@@ -309,6 +310,8 @@ def _check(task: Check, folder: int) -> Checked:
                     frames += 1
                 if kind not in seen:
                     seen.add(kind)
+                    if kind == "video" and task.piece.fmp4 and packet.pos is not None:
+                        keys.append(packet.pos + packet.size - len(init))
                     if not packet.is_keyframe or not [*packet.decode(), *packet.stream.codec_context.decode(None)]:
                         raise Undecodable("A segment that was made does not begin with a picture that decodes")
                 start = float(packet.pts * packet.time_base)
@@ -329,7 +332,7 @@ def _check(task: Check, folder: int) -> Checked:
     lengths = {kind: stop - start for kind, (start, stop) in spans.items()}
     return Checked(
         video=lengths.get("video", 0.0), audio=lengths.get("audio", 0.0), width=width, height=height, frames=frames,
-        codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words),
+        codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words), keys=tuple(keys),
     )  # fmt: skip
 
 

@@ -124,7 +124,7 @@ class Hls:
             rungs = ladder(film.video.width, film.video.height, boxes) if film.video else []
             arguments, names = command.hls(film, rungs, how, container=spec["container"], seconds=spec["seconds"])
             await making.encode(arguments, file, folder, film.duration, lambda share: sink.progress(share * 0.9))
-        tracks, sounds, pieces = [], [], []
+        tracks, sounds, pieces, lists = [], [], [], []
         fmp4 = spec["container"] == "fmp4"
         for number, name in enumerate(names):
             rung = rungs[number] if number < len(rungs) else None
@@ -135,21 +135,25 @@ class Hls:
             pieces += files
             await asyncio.to_thread(_write, folder, f"{name}.playlist", playlists.media_playlist(segments, init))
             if rung is not None or not rungs:
-                seconds = max(checked.video, 0.04)
-                tracks.append(
-                    playlists.Track(
-                        name=name, segments=segments, codecs=checked.codecs, width=checked.width, height=checked.height,
-                        frame_rate=_rate(film, checked.frames / seconds),
-                    )
+                keys = checked.keys if rung is not None and len(checked.keys) == len(segments) else ()
+                track = playlists.Track(
+                    name=name, segments=segments, codecs=checked.codecs, keys=keys, width=checked.width, height=checked.height,
+                    frame_rate=_rate(film, checked.frames / max(checked.video, 0.04)),
                 )  # fmt: skip
+                tracks.append(track)
+                lists.append(name)
+                if keys:
+                    lists.append(f"{name}-keys")
+                    await asyncio.to_thread(_write, folder, f"{name}-keys.playlist", playlists.key_playlist(track, init))
             else:
+                lists.append(name)
                 sounds.append(playlists.Sound(name, film.audio[number - len(rungs) + 1].language))
             await sink.progress(0.9 + 0.1 * (number + 1) / len(names))
         first = film.audio[0].language if film.audio else ""
         master = playlists.master_playlist(tracks, sounds, first, version=7 if fmp4 else 4 if sounds else 3)
         await asyncio.to_thread(_write, folder, "master.playlist", master)
         await asyncio.to_thread(os.write, sink.file(), master.encode())
-        pieces += [MadeFile(f"{name}.playlist", f"{name}.m3u8", MPEGURL) for name in names]
+        pieces += [MadeFile(f"{name}.playlist", f"{name}.m3u8", MPEGURL) for name in lists]
         pieces.append(MadeFile("master.playlist", "master.m3u8", MPEGURL))
         top = rungs[0] if rungs else None
         return Made(

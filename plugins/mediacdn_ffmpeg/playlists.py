@@ -23,6 +23,8 @@ class Track(Struct, frozen=True, kw_only=True):
     name: str
     segments: tuple[Segment, ...]
     codecs: str
+    keys: tuple[int, ...] = ()
+    """Bytes of each segment up to the end of its first picture, where there is a playlist of those."""
     width: int = 0
     height: int = 0
     frame_rate: float = 0.0
@@ -79,6 +81,18 @@ def media_playlist(segments: Sequence[Segment], init: str) -> str:
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
+def key_playlist(track: Track, init: str) -> str:
+    """Write the playlist of a rendition's key frames (RFC 8216 section 4.3.3.6): of each segment the first picture, which stands behind all that it needs."""
+    longest = max(1, *(math.floor(each.seconds + 0.5) for each in track.segments))
+    lines = [
+        "#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{longest}", "#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-I-FRAMES-ONLY", f'#EXT-X-MAP:URI="{init}"',
+    ]  # fmt: skip
+    for each, stop in zip(track.segments, track.keys, strict=True):
+        lines += (f"#EXTINF:{each.seconds:.6f},", f"#EXT-X-BYTERANGE:{stop}@0", each.name)
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
 def master_playlist(tracks: Sequence[Track], sounds: Sequence[Sound], first: str, *, version: int) -> str:
     """Write the playlist that players begin with. `sounds` are the tracks beside the one, of the language `first`, that every rendition holds itself."""
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
@@ -95,6 +109,11 @@ def master_playlist(tracks: Sequence[Track], sounds: Sequence[Sound], first: str
         if sounds:
             told.append('AUDIO="audio"')
         lines += (f"#EXT-X-STREAM-INF:{','.join(told)}", f"{track.name}.m3u8")
+    for track in tracks:
+        if track.keys:
+            peak = max(math.ceil(stop * 8 / max(each.seconds, 0.04)) for each, stop in zip(track.segments, track.keys, strict=True))
+            told = [f"BANDWIDTH={peak}", f"RESOLUTION={track.width}x{track.height}", f'CODECS="{track.codecs.partition(",")[0]}"']
+            lines.append(f'#EXT-X-I-FRAME-STREAM-INF:{",".join(told)},URI="{track.name}-keys.m3u8"')
     return "\n".join([*lines, ""])
 
 

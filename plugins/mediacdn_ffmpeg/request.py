@@ -134,6 +134,8 @@ class Checked(Struct, frozen=True, kw_only=True):
     height: Count = 0
     frames: Count = 0
     codecs: Word = ""
+    keys: Annotated[tuple[Count, ...], Meta(max_length=50_000)] = ()
+    """Of each segment in a container of fragments, the bytes from its beginning to the end of its first picture."""
 
 
 class Ran(Struct, frozen=True):

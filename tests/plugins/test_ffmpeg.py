@@ -130,6 +130,18 @@ async def test_a_film_of_any_kind_streams(hls: Hls, reel: Any, sink: Taken, name
         assert [told["RESOLUTION"] for told, _ in streams] == SHOWN.get(name, [SIZE])
         assert len({tuple(lengths(files[playlist].decode())) for _, playlist in streams}) == 1, "segments are aligned across renditions"
         assert sum(lengths(files[streams[0][1]].decode())) == pytest.approx(2.36 if name == "uneven.mkv" else made.duration, abs=0.15)
+    for told in [attributes(line) for line in lines if line.startswith("#EXT-X-I-FRAME-STREAM-INF:")]:
+        text = files[told["URI"]].decode()
+        assert told["CODECS"].startswith("avc1.")
+        init = files[re.findall(r'URI="([^"]+)"', text)[0]]
+        ranges = re.findall(r"#EXT-X-BYTERANGE:(\d+)@0\n(.+)", text)
+        assert len(ranges) == len(lengths(text))
+        for number, (stop, segment) in enumerate(ranges):
+            assert 0 < int(stop) <= len(files[segment])
+            if number == 0:
+                key = tmp_path / "key.mp4"
+                key.write_bytes(init + files[segment][: int(stop)])
+                assert ffmpeg("-v", "fatal", "-i", str(key), "-frames:v", "1", "-f", "rawvideo", "-")
     assert sink.shares == sorted(sink.shares)
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
