@@ -47,14 +47,14 @@ class Planner:
     def _wanted(self, media: Media) -> Iterator[Plan]:
         """The plugins' plans that the policy leaves, and those that are the policy's own."""
         asked = {name: any(matches(each, media.media_type) for each in types) for name, types in self._policy.items()}
+        refused = {_code(name) for name, wanted in asked.items() if not wanted}
         planned = set()
         for plan in self._plans(media):
-            names = {plan.recipe, plan.recipe.partition("@")[0]}
-            planned |= names
-            if not any(asked.get(name) is False for name in names):
+            planned.add(_code(plan.recipe))
+            if _code(plan.recipe) not in refused:
                 yield plan
         if media.source_id is None:
-            yield from (Plan(recipe=name) for name, wanted in asked.items() if wanted and name not in planned)
+            yield from (Plan(recipe=name) for name, wanted in asked.items() if wanted and _code(name) not in planned)
 
     def _job(self, media: Media, plan: Plan) -> NewJob | None:
         if self._registry.left_out(plan.recipe):
@@ -80,3 +80,7 @@ class Planner:
             max_attempts=self._attempts,
             created_by=media.owner,
         )
+
+
+def _code(name: str) -> str:
+    return name.partition("@")[0]
