@@ -14,11 +14,11 @@ from mediacdn.errors import NotFound
 from mediacdn.model import Card
 
 KEPT = 100_000
-SINGLE = ("poster", "mp4", "waveform")
-"""Relationships of derivatives that are read by their name alone."""
+SINGLE = {"poster": "poster", "mp4": "mp4", "waveform": "waveform", "storyboard.vtt": "storyboard"}
+"""Derivatives that are read by a name alone, and the relationships that these are."""
 MOUNTS = ("hls", "storyboard")
 """Relationships of packages."""
-BELOW = rf"/(?:{'|'.join(SINGLE)}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
+BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
 """The paths that there can be."""
 _BELOW = re.compile(BELOW)
 
@@ -47,7 +47,7 @@ class Outputs:
         if not _BELOW.fullmatch(below):
             raise NotFound()
         name, _, path = below[1:].partition("/")
-        form = await (self._file(card, name, path, below) if path else self._single(card, name, below))
+        form = await (self._file(card, name, path, below) if path else self._single(card, SINGLE[name], below))
         keep(self._known, (card.id, below), Known(card, form), KEPT)
         return form
 

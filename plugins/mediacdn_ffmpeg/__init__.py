@@ -1,11 +1,11 @@
-"""Actions `hls`, `mp4`, `film-facts`, `film-poster` and `waveform`: films and sound made to stream, looked at and outlined, by ffmpeg in child processes; and a player."""
+"""Actions `hls`, `mp4`, `film-facts`, `film-poster`, `storyboard` and `waveform`: films and sound made to stream, looked at and outlined, by ffmpeg in child processes; and a player."""
 
 from typing import Any
 
 from mediacdn import Argument, Core, Driver, Media, Plan, Recipe, Step, hookimpl
 from mediacdn_ffmpeg.config import EncodeConfig, HlsConfig, LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
-from mediacdn_ffmpeg.looking import open_facts, open_poster, open_waveform
+from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
 from mediacdn_ffmpeg.making import open_hls, open_mp4
 
 __all__ = ["EncodeConfig", "HlsConfig", "LookConfig", "mediacdn_drivers", "mediacdn_plan_jobs", "mediacdn_recipes", "mediacdn_routes"]
@@ -16,6 +16,7 @@ def mediacdn_drivers() -> list[Driver]:
     return [
         Driver(seam="action", name="film-facts", config=LookConfig, open=open_facts),
         Driver(seam="action", name="film-poster", config=LookConfig, open=open_poster),
+        Driver(seam="action", name="storyboard", config=LookConfig, open=open_storyboard),
         Driver(seam="action", name="waveform", config=LookConfig, open=open_waveform),
         Driver(seam="action", name="hls", config=HlsConfig, open=open_hls),
         Driver(seam="action", name="mp4", config=EncodeConfig, open=open_mp4),
@@ -28,7 +29,8 @@ def mediacdn_plan_jobs(media: Media) -> list[Plan]:
     if media.media_type not in DEMUXERS or media.source_id is not None:
         return []
     if media.kind == "video":
-        return [Plan(recipe="film-look", priority=1), Plan(recipe="hls", required=True), Plan(recipe="poster"), Plan(recipe="thumb-film")]
+        shown = [Plan(recipe=each) for each in ("poster", "thumb-film", "storyboard")]
+        return [Plan(recipe="film-look", priority=1), Plan(recipe="hls", required=True), *shown]
     return [Plan(recipe="film-look", priority=1), Plan(recipe="hls"), Plan(recipe="waveform")]
 
 
@@ -71,6 +73,13 @@ def mediacdn_recipes() -> list[Recipe]:
             title="Thumbnail of a film",
             summary="The poster as a still of at most 320 by 320 pixels",
             steps=(still, Step(name="thumb", action="image", spec=small, relationship="thumbnail")),
+            accepts=FILMS,
+        ),
+        Recipe(
+            code="storyboard",
+            title="Storyboard",
+            summary="Small pictures of the whole film on one sheet, with WebVTT that says which is when",
+            steps=(Step(name="storyboard", action="storyboard", relationship="storyboard"),),
             accepts=FILMS,
         ),
         Recipe(

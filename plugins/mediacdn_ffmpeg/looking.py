@@ -1,5 +1,8 @@
 """The drivers that look at films and make small things of them, in children that decode by PyAV."""
 
+import asyncio
+import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -7,11 +10,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from mediacdn import Argument, Kit, Made, Sandbox, Sink, Source, Undecodable, open_sandbox
+from mediacdn import Argument, Kit, Made, MadeFile, Sandbox, Sink, Source, Undecodable, open_sandbox
 from mediacdn_ffmpeg import request
 from mediacdn_ffmpeg.config import LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
-from mediacdn_ffmpeg.request import Check, Film, Limits, Look, Peaks, Still, Work
+from mediacdn_ffmpeg.request import Board, Check, Film, Limits, Look, Peaks, Sheet, Still, Work
 
 S = TypeVar("S", bound=Struct)
 
@@ -28,7 +31,7 @@ class Looking:
         """Look at a film. Raises: Undecodable, OverLimits, Overloaded, Unavailable."""
         return await self.done(Look(demuxer=DEMUXERS[media_type], limits=self.limits), Film, file)
 
-    async def done(self, task: Look | Still | Peaks | Check, kind: type[S], *descriptors: int, deadline: float | None = None) -> S:
+    async def done(self, task: Look | Still | Board | Peaks | Check, kind: type[S], *descriptors: int, deadline: float | None = None) -> S:
         """Have a task done, and check that the answer is one of it. Raises: as `film`."""
         body = await self._box.run(msgspec.to_builtins(Work(task)), descriptors, deadline=deadline or self.config.deadline)
         try:
@@ -92,6 +95,54 @@ class Poster:
         return Made(media_type="image/jpeg", width=made.width, height=made.height, tools=made.tools)
 
 
+class Storyboard:
+    """`storyboard`: WebVTT whose cues are places on a sheet of small pictures, for whoever looks for a moment."""
+
+    accepts = FILMS
+    arguments = (
+        Argument(name="tiles", type="integer", default=100, min=1, max=400, summary="Pictures, at most one a second"),
+        Argument(name="width", type="integer", default=160, min=16, max=320, summary="Most pixels of width and height of each"),
+    )
+
+    def __init__(self, looking: Looking) -> None:
+        self._looking = looking
+
+    async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
+        task = Board(demuxer=DEMUXERS[source.media.media_type], limits=self._looking.limits, tiles=spec["tiles"], width=spec["width"])
+        folder = await sink.folder()
+        output = os.open("sheet", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            async with source.file() as file:
+                sheet = await self._looking.done(task, Sheet, file, output)
+            digest = await asyncio.to_thread(_digest, output)
+        finally:
+            os.close(output)
+        path = f"sheet-{digest}.jpg"
+        os.write(sink.file(), _cues(sheet, f"storyboard/{path}").encode())
+        return Made(media_type="text/vtt", tools=sheet.tools, files=(MadeFile("sheet", path, "image/jpeg"),))
+
+
+def _digest(descriptor: int) -> str:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _cues(sheet: Sheet, address: str) -> str:
+    """One cue for each picture, until the next; addresses are relative to the list's own."""
+    ends = [*sheet.times[1:], max(sheet.duration, sheet.times[-1] + 1)]
+    lines = ["WEBVTT", ""]
+    for number, (start, end) in enumerate(zip(sheet.times, ends, strict=True)):
+        place = (number % sheet.columns * sheet.width, number // sheet.columns * sheet.height, sheet.width, sheet.height)
+        lines += [f"{_clock(start)} --> {_clock(end)}", f"{address}#xywh={','.join(map(str, place))}", ""]
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds // 3_600_000:02d}:{milliseconds // 60_000 % 60:02d}:{milliseconds // 1000 % 60:02d}.{milliseconds % 1000:03d}"
+
+
 class Waveform:
     """`waveform`: the outline of the sound as JSON, in the form of audiowaveform's: pairs of the lowest and highest of 8 bits."""
 
@@ -132,3 +183,10 @@ async def open_waveform(config: LookConfig, kit: Kit) -> AsyncIterator[Waveform]
     """Open the action with children of its own. Raises: Unavailable."""
     async with open_looking(config) as looking:
         yield Waveform(looking)
+
+
+@asynccontextmanager
+async def open_storyboard(config: LookConfig, kit: Kit) -> AsyncIterator[Storyboard]:
+    """Open the action with children of its own. Raises: Unavailable."""
+    async with open_looking(config) as looking:
+        yield Storyboard(looking)

@@ -32,6 +32,15 @@ class Still(Struct, frozen=True, kw_only=True, tag="still"):
     edge: int = 1280
 
 
+class Board(Struct, frozen=True, kw_only=True, tag="board"):
+    """Small pictures of the whole film on one sheet. Descriptors: the film, the output."""
+
+    demuxer: str
+    limits: Limits
+    tiles: int = 100
+    width: int = 160
+
+
 class Peaks(Struct, frozen=True, kw_only=True, tag="peaks"):
     """The outline of the sound, `points` pairs of its lowest and highest. Descriptors: the film, the output."""
 
@@ -71,7 +80,7 @@ class Check(Struct, frozen=True, kw_only=True, tag="check"):
 class Work(Struct, frozen=True):
     """One request to the child that decodes."""
 
-    task: Look | Still | Peaks | Check
+    task: Look | Still | Board | Peaks | Check
 
 
 class Encode(Struct, frozen=True):
@@ -122,6 +131,17 @@ class Made(Struct, frozen=True, kw_only=True):
     width: Count = 0
     height: Count = 0
     duration: Seconds = 0.0
+    tools: dict[Word, Word] = {}
+
+
+class Sheet(Struct, frozen=True, kw_only=True):
+    """A sheet that was written: the size of its pictures, how many stand in a row, and the second that each is of."""
+
+    width: Annotated[int, Meta(ge=1, le=4096)]
+    height: Annotated[int, Meta(ge=1, le=4096)]
+    columns: Annotated[int, Meta(ge=1, le=100)]
+    times: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=1000)]
+    duration: Seconds
     tools: dict[Word, Word] = {}
 
 

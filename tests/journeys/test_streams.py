@@ -138,7 +138,7 @@ def test_who_may_not_gets_nothing(server: Served, private: dict[str, Any], link:
 @pytest.mark.parametrize(
     ("path", "status"),
     [("hls/none.m3u8", 404), ("hls/segments/none.m4s", 404), ("hls/../poster", 200), ("hls/%2e%2e/%2e%2e/record", 404), ("hls/", 404), ("hls", 404),
-     ("waveform", 404), ("mp4", 404), ("storyboard/x", 404), ("poster", 200), ("thumb", 200)],
+     ("waveform", 404), ("mp4", 404), ("storyboard/x", 404), ("storyboard.vtt", 200), ("poster", 200), ("thumb", 200)],
 )  # fmt: skip
 def test_what_there_is_below_it(server: Served, private: dict[str, Any], path: str, status: int) -> None:
     url = f"/v1/media/{private['id']}/{path}"

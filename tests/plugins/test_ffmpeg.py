@@ -18,7 +18,7 @@ from mediacdn.model import Made, Media
 from mediacdn_ffmpeg import EncodeConfig, HlsConfig, LookConfig, mediacdn_plan_jobs, playlists, program
 from mediacdn_ffmpeg.codecs import name as codec_name
 from mediacdn_ffmpeg.ladder import fitted, ladder
-from mediacdn_ffmpeg.looking import open_facts, open_poster, open_waveform
+from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
 from mediacdn_ffmpeg.making import Hls, open_hls, open_mp4
 from tests.plugins.reels import Given, Taken, opened, run, taken
 from tests.services.films import ffmpeg
@@ -344,6 +344,27 @@ async def test_the_poster_is_upright_and_not_black(reel: Any, sink: Taken, tmp_p
     assert same < turned
 
 
+async def test_the_storyboard(reel: Any, sink: Taken, tmp_path: Path) -> None:
+    from PIL import Image, ImageStat
+
+    film = tmp_path / "film.mp4"
+    colours = ["red", "lime", "blue"]
+    inputs = [each for colour in colours for each in ("-f", "lavfi", "-i", f"color={colour}:size=320x180:rate=25:duration=4")]
+    ffmpeg(*inputs, "-filter_complex", "[0][1][2]concat=n=3", *X264, str(film))
+    async with opened(open_storyboard, LookConfig()) as storyboard:
+        made = await run(storyboard, film, sink, tiles=12, width=64)
+    cues = re.findall(r"(\S+) --> (\S+)\nstoryboard/(\S+)#xywh=(\d+),(\d+),64,36", sink.body().decode())
+    assert [cue[0] for cue in cues] == [f"00:00:{second:02d}.000" for second in range(12)]
+    assert cues[-1][1] == "00:00:12.000"
+    [path] = sink.published(made)
+    assert {cue[2] for cue in cues} == {path}
+    sheet = Image.open(sink.path / "folder" / "sheet").convert("RGB")
+    assert sheet.size == (640, 72)
+    for number, (_, _, _, x, y) in enumerate(cues):
+        mean = ImageStat.Stat(sheet.crop((int(x), int(y), int(x) + 64, int(y) + 36))).mean
+        assert mean.index(max(mean)) == number // 4
+
+
 async def test_the_outline_of_the_sound(reel: Any, sink: Taken) -> None:
     async with opened(open_waveform, LookConfig()) as waveform:
         made = await run(waveform, reel("sound.flac"), sink, points=50)
@@ -430,6 +451,6 @@ def test_what_is_planned(tmp_path: Path) -> None:
         media = Media(**{**{name: getattr(given, name) for name in given.__struct_fields__}, "kind": media_type.split("/")[0], **fields})
         return [(each.recipe, each.required) for each in mediacdn_plan_jobs(media)]
 
-    assert plans("video/mp4") == [("film-look", False), ("hls", True), ("poster", False), ("thumb-film", False)]
+    assert plans("video/mp4") == [("film-look", False), ("hls", True), ("poster", False), ("thumb-film", False), ("storyboard", False)]
     assert plans("audio/mpeg") == [("film-look", False), ("hls", False), ("waveform", False)]
     assert plans("image/png") == plans("video/x-unknown") == plans("video/mp4", source_id="x") == []
