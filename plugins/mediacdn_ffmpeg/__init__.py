@@ -6,7 +6,8 @@ from mediacdn import Argument, Core, Driver, Media, Plan, Recipe, Step, hookimpl
 from mediacdn_ffmpeg.config import EncodeConfig, HlsConfig, LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
 from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
-from mediacdn_ffmpeg.making import open_hls, open_mp4
+from mediacdn_ffmpeg.making import open_mp4
+from mediacdn_ffmpeg.streams import open_hls
 
 __all__ = ["EncodeConfig", "HlsConfig", "LookConfig", "mediacdn_drivers", "mediacdn_plan_jobs", "mediacdn_recipes", "mediacdn_routes"]
 

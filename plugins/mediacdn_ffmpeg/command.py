@@ -48,7 +48,7 @@ class How(Struct, frozen=True, kw_only=True):
 
 def _input(how: How) -> list[str]:
     return [
-        how.program, "-nostdin", "-hide_banner", "-v", "error", "-progress", "pipe:{progress}", "-stats_period", "0.5", "-max_error_rate", "0.1",
+        how.program, "-nostdin", "-hide_banner", "-v", "error", "-progress", "pipe:{progress}", "-stats_period", "0.5", "-max_error_rate", "0.2",
         "-filter_complex_threads", str(how.threads), "-threads", str(how.threads), "-max_pixels", str(how.pixels),
         "-protocol_whitelist", "fd", "-f", how.demuxer, "-fd", "{source}", "-i", "fd:",
     ]  # fmt: skip

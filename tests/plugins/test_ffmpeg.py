@@ -19,7 +19,8 @@ from mediacdn_ffmpeg import EncodeConfig, HlsConfig, LookConfig, mediacdn_plan_j
 from mediacdn_ffmpeg.codecs import name as codec_name
 from mediacdn_ffmpeg.ladder import fitted, ladder
 from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
-from mediacdn_ffmpeg.making import Hls, open_hls, open_mp4
+from mediacdn_ffmpeg.making import open_mp4
+from mediacdn_ffmpeg.streams import Hls, open_hls
 from tests.plugins.reels import Given, Taken, opened, run, taken
 from tests.services.films import ffmpeg
 
