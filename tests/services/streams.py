@@ -1,4 +1,4 @@
-"""A stream of a media that no ffmpeg has made: files that a test says, published as the packer publishes them."""
+"""A stream, or another output of a media, that no ffmpeg has made: files that a test says, published as the packer publishes them."""
 
 import asyncio
 import hashlib
@@ -19,8 +19,8 @@ from mediacdn.plugins import Plugins
 from mediacdn.ulids import Ulids
 
 
-def publish(data: Path, source: str, files: Mapping[str, bytes], media_type: str = "video/mp4") -> None:
-    """Publish them below `/v1/media/{source}/hls/`, on the local storage and the embedded catalog of a data directory."""
+def publish(data: Path, source: str, files: Mapping[str, bytes], mount: str = "hls", media_type: str = "video/mp4") -> None:
+    """Publish them below `/v1/media/{source}/{mount}/`, on the local storage and the embedded catalog of a data directory; without any, a derivative of one file."""
 
     folder = str(data.absolute())
 
@@ -29,23 +29,25 @@ def publish(data: Path, source: str, files: Mapping[str, bytes], media_type: str
         kit = Kit(folder, structlog.get_logger("test"), CollectorRegistry(), SystemClock())
         async with open_catalog(Database(timeout=30), data, SystemClock()) as catalog, driver.open(driver.config(), kit) as storage:
             run, now = Ulids()(), datetime.now(UTC)
-            prefix = f"hls/{source}/{run}/"
+            prefix, body = f"{mount}/{source}/{run}/", run.encode()
             entry = Media(
-                id=run, owner="write", media_type="application/vnd.apple.mpegurl", size=1, digest=hashlib.sha256(run.encode()).hexdigest(),
-                storage_key=f"derivatives/{run}.m3u8", source_id=source, relationship="hls", derivation_key=run, created_at=now, updated_at=now,
+                id=run, owner="write", media_type="application/vnd.apple.mpegurl", size=len(body), digest=hashlib.sha256(body).hexdigest(),
+                storage_key=f"derivatives/{run}.m3u8", source_id=source, relationship=mount, derivation_key=run, created_at=now, updated_at=now,
             )  # fmt: skip
             await catalog.objects.intend("default", entry.storage_key)
-            await catalog.packages.intend("default", [prefix + path for path in files])
+            await storage.put(entry.storage_key, _chunks(body))
             stored = []
+            if files:
+                await catalog.packages.intend("default", [prefix + path for path in files])
             for path, content in files.items():
-
-                async def chunks(content: bytes = content) -> AsyncIterator[bytes]:
-                    yield content
-
-                await storage.put(prefix + path, chunks(), size=len(content))
+                await storage.put(prefix + path, _chunks(content), size=len(content))
                 digest = hashlib.sha256(content).hexdigest()
                 stored.append(PackageFile(path=path, key=prefix + path, size=len(content), digest=digest, media_type=media_type))
-            package = Package(prefix, stored, next(iter(files)))
+            package = Package(prefix, stored, next(iter(files))) if files else None
             await catalog.objects.commit(entry, dedupe_key=f"derived:{run}", quota=0, etag="e", package=package)
 
     asyncio.run(work())
+
+
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    yield content
