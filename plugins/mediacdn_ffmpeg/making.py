@@ -72,6 +72,11 @@ class Making:
         if ran.code:
             said = f"; ffmpeg said: …{ran.said[-SAID:].strip()}" if ran.said else ""
             raise Undecodable(f"The film is damaged, cut short, or of a kind that is not read here{said}")
+        await self._within_bounds(folder)
+
+    async def _within_bounds(self, folder: int) -> None:
+        if await asyncio.to_thread(_size, folder) > self.config.max_output:
+            raise OverLimits(f"What would be made of the film is more than {self.config.max_output} bytes")
 
     async def _watch(self, pipe: int, folder: int, duration: float, told: Callable[[float], Any]) -> None:
         """Tell the progress, and hold what is made to its limit. Never returns. Raises: OverLimits."""
@@ -86,8 +91,7 @@ class Making:
                         await told(min(1.0, max(0.0, int(value) / 1e6 / duration)))
                 if name == b"progress" and loop.time() > looked + 2:
                     looked = loop.time()
-                    if await asyncio.to_thread(_size, folder) > self.config.max_output:
-                        raise OverLimits(f"What would be made of the film is more than {self.config.max_output} bytes")
+                    await self._within_bounds(folder)
             await asyncio.Event().wait()
         finally:
             transport.close()

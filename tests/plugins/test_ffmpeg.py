@@ -267,8 +267,8 @@ LIMITS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("limit", "told"), LIMITS, ids=[next(iter(limit)) for limit, _ in LIMITS])
 async def test_limits_hold(limit: dict[str, Any], told: str, sink: Taken, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
-    slow = limit.keys() & {"max_output", "encode_processor", "encode_deadline"}
-    ffmpeg(*pictures(rate=25, seconds=30 if slow else 2), *tone(), *X264, "-c:a", "aac", str(film))
+    slow = limit.keys() & {"encode_processor", "encode_deadline"}
+    ffmpeg(*pictures(rate=25, seconds=12 if slow else 2), *tone(), *X264, "-c:a", "aac", str(film))
     async with opened(open_hls, HlsConfig(preset="veryslow" if slow else "ultrafast", **limit)) as hls:
         with pytest.raises((OverLimits, Undecodable), match=told):
             await run(hls, film, sink)
