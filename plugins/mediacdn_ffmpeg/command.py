@@ -63,7 +63,14 @@ def _pictures(film: Film, renditions: Sequence[Rendition], tonemaps: bool) -> st
     if film.video.frame_rate > FASTEST:
         first.append(f"fps={FASTEST:g}")
     if film.video.hdr and tonemaps:  # to what every screen shows
-        first += ["zscale=t=linear:npl=100", "format=gbrpf32le", "zscale=p=bt709", "tonemap=hable:desat=0", "zscale=t=bt709:m=bt709:r=tv"]
+        first += [
+            "setparams=color_primaries=bt2020:colorspace=bt2020nc",
+            "zscale=t=linear:npl=100",
+            "format=gbrpf32le",
+            "zscale=p=bt709",
+            "tonemap=hable:desat=0",
+            "zscale=t=bt709:m=bt709:r=tv",
+        ]
     first.append(f"split={len(renditions)}" + "".join(f"[s{number}]" for number in range(len(renditions))))
     graph = [f"[0:{film.video.index}]{','.join(first)}"]
     for number, each in enumerate(renditions):

@@ -46,6 +46,10 @@ FILMS: dict[str, tuple[str, ...]] = {
     "vp8.webm": (*pictures(), *tone(), "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libvorbis"),
     "vp9.webm": (*pictures(), "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"),
     "hevc10.mp4": (*pictures(), "-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=error"),
+    "bright.mp4": (
+        *pictures(), "-vf", "setparams=color_trc=smpte2084", "-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le",
+        "-color_trc", "smpte2084", "-x265-params", "log-level=error:transfer=smpte2084",
+    ),
     "old.avi": (*pictures(), *tone(), "-c:v", "mpeg4", "-c:a", "libmp3lame"),
     "stream.ts": (*pictures(), *tone(), *X264, "-c:a", "aac"),
     "old.flv": (*pictures(), *tone(), "-c:v", "flv1", "-c:a", "libmp3lame", "-ar", "44100"),
@@ -313,12 +317,12 @@ async def test_cancelled_it_leaves_no_process(sink: Taken, tmp_path: Path) -> No
 async def test_facts(reel: Any, sink: Taken) -> None:
     async with opened(open_facts, LookConfig()) as facts:
         turned = await run(facts, reel("turned.mp4"), sink)
-        deep = await run(facts, reel("hevc10.mp4"), sink)
+        deep, bright = [await run(facts, reel(name), sink) for name in ("hevc10.mp4", "bright.mp4")]
         sound = await run(facts, reel("sound.mp3"), sink)
     assert (turned.width, turned.height, turned.duration, turned.frame_rate, turned.codecs) == (180, 320, 2.0, 25.0, "h264, aac")
     assert (turned.media_type, turned.facts["rotation"], turned.facts["hdr"]) == ("", 90, False)
     assert turned.facts["audio"] == [{"codec": "aac", "channels": 1, "rate": 44100}]
-    assert (deep.facts["bits"], deep.facts["audio"]) == (10, [])
+    assert (deep.facts["bits"], deep.facts["hdr"], bright.facts["hdr"], deep.facts["audio"]) == (10, False, True, [])
     assert (sound.width, sound.codecs, sound.duration) == (None, "mp3float", pytest.approx(2.0, abs=0.06))
 
 
