@@ -1,5 +1,6 @@
 """Actions `hls`, `mp4`, `film-facts`, `film-poster`, `storyboard` and `waveform`: films and sound made to stream, looked at and outlined, by ffmpeg in child processes; and a player."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from mediacdn import Argument, Core, Driver, Media, Plan, Recipe, Step, hookimpl
@@ -8,6 +9,9 @@ from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
 from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
 from mediacdn_ffmpeg.making import open_mp4
 from mediacdn_ffmpeg.streams import open_hls
+
+if find_spec("av") is None:  # only the children import it, and they would say so too late
+    raise ImportError("No module named 'av'", name="av")
 
 __all__ = ["EncodeConfig", "HlsConfig", "LookConfig", "mediacdn_drivers", "mediacdn_plan_jobs", "mediacdn_recipes", "mediacdn_routes"]
 
