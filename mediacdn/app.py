@@ -24,6 +24,7 @@ from mediacdn.config import Config
 from mediacdn.config.storages import default_storage, landings
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
+from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.variants import Variants
 from mediacdn.drivers import Opened, SystemClock, edge_folder, maker, open_actions, open_drivers, open_stamps, recipe_registry
 from mediacdn.edge.files import OpenFiles
@@ -54,6 +55,7 @@ from mediacdn.routes.jobs import job_routes
 from mediacdn.routes.links import Signer, direct, link_routes
 from mediacdn.routes.media import Reads, Uploads, media_routes
 from mediacdn.routes.operations import operation_routes
+from mediacdn.routes.outputs import output_routes
 from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
@@ -206,13 +208,14 @@ async def _rooms(
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
     variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
+    outputs = Outputs(opened.catalog)
     addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     accel = Accel(config.server.accel, opened.storages)
     senders = Senders(delivery, edge, opened.storages, opened.digests, files, accel)
     new_id = Ulids()
     rings = Rings(opened.broker)
-    planner = Planner(recipes, plugins.plans, new_id, config.jobs.attempts)
+    planner = Planner(recipes, plugins.plans, new_id, config.jobs.attempts, config.recipes.plan)
     lifecycle = Lifecycle(
         catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit, plan=planner
     )
@@ -248,7 +251,9 @@ async def _rooms(
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))
     lanes = LaneMetrics(registry, opened.catalog.jobs, config.lanes)
     stored = StoredMetrics(registry, opened.catalog.moves, config.storage)
-    reads = Reads(cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, clock=clock)
+    reads = Reads(
+        cards=cards, callers=callers, access=access, delivery=delivery, senders=senders, variants=variants, outputs=outputs, clock=clock
+    )
     app.lent[HOT] = HotReads(
         front=front,
         base_path=config.server.base_path,
@@ -262,6 +267,7 @@ async def _rooms(
         warm=senders.warm,
         accel=accel,
         variants=variants,
+        outputs=outputs,
         clock=clock,
     )
     uploads = Uploads(
@@ -273,6 +279,7 @@ async def _rooms(
     )
     for handler in [
         *media_routes(reads, uploads),
+        *output_routes(reads),
         *record_routes(
             records,
             access=access,

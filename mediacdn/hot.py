@@ -16,6 +16,7 @@ from mediacdn.accel import ASKED_BY, Accel
 from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
 from mediacdn.delivery import Answer, Ask, Delivery
+from mediacdn.derivation.outputs import BELOW, Outputs
 from mediacdn.derivation.variants import Form, Variants
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError
@@ -107,6 +108,7 @@ class HotReads:
         warm: Callable[[Answer], None],
         accel: Accel,
         variants: Variants,
+        outputs: Outputs,
         clock: Clock,
     ) -> None:
         self._front = front
@@ -122,13 +124,16 @@ class HotReads:
         self._warm = warm
         self._accel = accel
         self._variants = variants
+        self._outputs = outputs
         self._presets = variants.presets
         self._clock = clock
         base = re.escape(base_path.encode())
         self._usual = re.compile(base + rb"(/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25}))(?:\?" + signing.SORTED_QUERY + rb")?")
         self._target = re.compile(
             base
-            + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(/thumb|/v/[A-Za-z0-9._~=,:@+-]{1,256})?(?:\?([!\"$-~]*))?"
+            + rb"(?:/s/([A-Za-z0-9._-]{1,4096}))?/v1/media/([0-7][0-9A-HJKMNP-TV-Z]{25})(/thumb|/v/[A-Za-z0-9._~=,:@+-]{1,256}|"
+            + BELOW.encode()
+            + rb")?(?:\?([!\"$-~]*))?"
         )
 
     def meet(self, headers: Sequence[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Seen | None:
@@ -202,7 +207,12 @@ class HotReads:
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
-        found = self._variants.peek(card, "thumb" if below == "/thumb" else below[3:], wanted.get("accept"))
+        variant = "thumb" if below == "/thumb" else below[3:] if below.startswith("/v/") else None
+        if variant is None:
+            known = self._outputs.peek(card, below)
+            found = None if known is None else (known, True)
+        else:
+            found = self._variants.peek(card, variant, wanted.get("accept"))
         if found is None:
             return None
         form, preset = found
@@ -256,7 +266,10 @@ class HotReads:
 def _route(prefixed: bool, below: str) -> str:
     """The route's template, for the metrics."""
     route = PREFIXED if prefixed else PLAIN
-    return route if not below else route + ("/thumb" if below == "/thumb" else "/v/{variant}")
+    if not below:
+        return route
+    first, *further = below[1:].split("/", 1)
+    return f"{route}/{first}" + ("" if not further else "/{variant}" if first == "v" else "/{path}")
 
 
 def _wanted(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str] | None:

@@ -265,6 +265,11 @@ class Sink(Protocol):
         """Driver promises: the descriptor of an empty file of this step's own, the same at each call; the caller does not close it."""
         ...
 
+    async def folder(self) -> int:
+        """Driver promises: the descriptor of an empty folder of this step's own, the same at each call, for the files that `Made.files` names; the rest of it is
+        forgotten. The caller does not close it."""
+        ...
+
     async def progress(self, share: float) -> None:
         """Caller promises: `share` is from 0 to 1. Driver promises: tells whoever watches; cheap, to be called as often as one likes."""
         ...

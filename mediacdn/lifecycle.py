@@ -146,6 +146,15 @@ class Lifecycle:
                 retired += 1
         return retired
 
+    async def supersede(self, grace: timedelta) -> int:
+        """Delete packages in whose place others have been served for so long that nobody reads them any more. Gives how many. Raises: CatalogUnavailable."""
+        superseded = 0
+        while ids := await self._catalog.packages.replaced(self._clock.now() - grace):
+            for media_id in ids:
+                await self.delete(media_id)
+                superseded += 1
+        return superseded
+
     async def _reap(
         self, before: datetime | None = None, *, left_before: datetime | None = None, dry_run: bool = False
     ) -> list[tuple[str, str]]:

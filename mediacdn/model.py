@@ -179,6 +179,8 @@ class Media(Struct, frozen=True, kw_only=True):
     source_id: str | None = None
     derivation_key: str | None = None
     relationship: str | None = None
+    manifest: str | None = None
+    """Where below the media what streams begins, such as hls/master.m3u8."""
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None = None
@@ -263,8 +265,18 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"{self.code}@{self.version}"
 
 
+class MadeFile(Struct, frozen=True):
+    """A file in a sink's folder, and the path beneath the output's name that it is published at: `segments/0001.m4s` of `hls`."""
+
+    name: str
+    path: str
+    media_type: str
+
+
 class Made(Struct, frozen=True, kw_only=True):
     """What an action made: the type of the bytes in its sink ("" when it only looked), facts of them, and the versions of the tools that did it.
+
+    `files` are published together with it, stored in their order: what refers to others stands behind them.
 
     Width and height are pixels as shown (after orientation), duration is seconds, `placeholder` is a ThumbHash in base64.
     """
@@ -278,6 +290,9 @@ class Made(Struct, frozen=True, kw_only=True):
     placeholder: str | None = None
     facts: dict[str, Any] = {}
     tools: dict[str, str] = {}
+    files: tuple[MadeFile, ...] = ()
+    manifest: str | None = None
+    """The path of that among `files` where players begin."""
 
 
 class JobState(StrEnum):
@@ -395,6 +410,16 @@ class Kept(Struct, frozen=True, kw_only=True):
     width: int | None = None
     height: int | None = None
     made_at: datetime
+
+
+class PackageFile(Struct, frozen=True, kw_only=True):
+    """One of the files that are published together with a derivative, read at `path` beneath its relationship: `hls` and `segments/0001.m4s`."""
+
+    path: str
+    key: str
+    size: int
+    digest: str
+    media_type: str
 
 
 class Event(Struct, frozen=True):

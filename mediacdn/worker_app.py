@@ -97,6 +97,11 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
     async def promote() -> None:
         await promoting.look(timedelta(seconds=config.lifecycle.landed_too_long))
 
+    async def supersede() -> None:
+        superseded = await lifecycle.supersede(timedelta(seconds=config.lifecycle.keep_replaced))
+        if superseded:
+            log.info("superseded", media=superseded)
+
     async def forget() -> None:
         await opened.catalog.idempotency.purge(clock.now() - IDEMPOTENCY_KEPT)
 
@@ -122,6 +127,7 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
         "parts": Chore(PARTS_EVERY, reap_parts),
         "retire": Chore(every, retire),
         "promote": Chore(every, promote),
+        "supersede": Chore(every, supersede),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),
     }

@@ -18,6 +18,7 @@ from mediacdn.catalog.migrate import pending
 from mediacdn.catalog.moves import MoveRows
 from mediacdn.catalog.objects import ObjectRows
 from mediacdn.catalog.outward import Outward
+from mediacdn.catalog.packages import PackageRows
 from mediacdn.catalog.refusals import RefusalRows
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.variants import VariantRows
@@ -41,6 +42,7 @@ class Catalog:
         self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)
         self.variants = VariantRows(transactions, clock)
+        self.packages = PackageRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)
 
     async def check(self) -> None:

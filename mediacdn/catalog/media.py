@@ -15,6 +15,7 @@ from mediacdn.catalog.jobs import plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import credit, used
+from mediacdn.catalog.packages import forget_package
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
 from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
@@ -139,6 +140,7 @@ class MediaRows:
             if gone.public:
                 await self._outward.plan(connection, [id], now)
             await forget_recipes(connection, id)
+            await forget_package(connection, gone)
             return gone, await append(connection, [id], now)
 
         return await self._transactions.write(work)

@@ -13,18 +13,20 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import holder
 from mediacdn.catalog.derivatives import credit_recipe, like_its_source
 from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import charge, used
+from mediacdn.catalog.packages import Package, drop_package, write_package
 from mediacdn.catalog.rows import write_media
 from mediacdn.catalog.sharing import share
-from mediacdn.catalog.tables import objects, refusals
+from mediacdn.catalog.tables import media, objects, refusals
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
 from mediacdn.interfaces import Clock
-from mediacdn.model import Derivation, Media, NewJob
+from mediacdn.model import Change, Derivation, Media, NewJob
 
 
 class Settled(Struct, frozen=True):
@@ -35,6 +37,8 @@ class Settled(Struct, frozen=True):
 
     kind: str
     media: Media
+    changes: tuple[Change, ...] = ()
+    """What a package made untrue, to be told."""
 
 
 def _at(storage: str, key: str, state: str) -> ColumnElement[bool]:
@@ -105,11 +109,13 @@ class ObjectRows:
         jobs: Sequence[NewJob] = (),
         held: Held | None = None,
         by: Derivation | None = None,
+        package: Package | None = None,
     ) -> Settled:
         """Record a media whose bytes are durable at its key, with its `jobs`; `etag` is the storage's mark of them.
 
         "duplicate" and "shared" tell of a twin that was quicker: the bytes at the intended key are then to be deleted, and forgotten.
-        A derivative is as visible as its source is at this moment; `held` is the lease under which it was made, `by` the recipe.
+        A derivative is as visible as its source is at this moment; `held` is the lease under which it was made, `by` the recipe, `package` the files that are
+        published with it.
         Raises: ContentRefused, QuotaExceeded (the intent stays, to be abandoned), CatalogUnavailable, also when the sweeper took the intent away;
         Gone, when the source is not to be read any more; LeaseLost.
         """
@@ -125,7 +131,7 @@ class ObjectRows:
                 await connection.execute(update(objects).where(intent).values(state="deleting"))
                 if by is not None:
                     await credit_recipe(connection, self._transactions.insert, settled.media.id, by)
-                return settled
+                return await self._packed(connection, settled, package)
             live = {
                 "state": "live",
                 "digest": media.digest,
@@ -141,9 +147,29 @@ class ObjectRows:
             if by is not None:
                 await credit_recipe(connection, self._transactions.insert, media.id, by)
             await plan(connection, jobs, self._clock.now())
-            return Settled("new", media)
+            return await self._packed(connection, Settled("new", media), package)
 
         return await self._transactions.write(work)
+
+    async def _packed(self, connection: AsyncConnection, settled: Settled, package: Package | None) -> Settled:
+        """Publish the package of a derivative that was recorded; one that was there has its own."""
+        if package is None:
+            return await self._replaced(connection, settled)
+        if settled.kind == "duplicate":
+            await drop_package(connection, settled.media.storage, package.prefix)
+            return settled
+        changes = await write_package(connection, settled.media, package, self._clock.now())
+        return replace(settled, changes=tuple(changes))
+
+    async def _replaced(self, connection: AsyncConnection, settled: Settled) -> Settled:
+        """Say of the source that what is read by a relationship is another one now; the first one of it makes nothing untrue."""
+        made = settled.media
+        if settled.kind == "duplicate" or made.source_id is None or made.relationship is None:
+            return settled
+        before = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.id < made.id)
+        if (await connection.execute(select(media.c.id).where(before).limit(1))).first() is None:
+            return settled
+        return replace(settled, changes=tuple(await append(connection, [made.source_id], self._clock.now())))
 
     async def _without_bytes(
         self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob]

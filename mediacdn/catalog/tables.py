@@ -108,6 +108,7 @@ media = Table(
     Column("version", BigInteger, nullable=False),
     Column("dedupe_key", Name),
     Column("facts", Json, nullable=False, server_default="{}"),
+    Column("manifest", Text),
 )
 
 # Every list is "the newest ids of a filter": an index on (filter, id) answers a page by walking back from the cursor, whatever the table's size.
@@ -225,6 +226,31 @@ derivations = Table(
     PrimaryKeyConstraint("made", "fingerprint"),
     Index("derivations_recipe", "code", "version", "made"),
     Index("derivations_fingerprint", "fingerprint"),
+    sqlite_with_rowid=False,
+)
+
+packages = Table(
+    "packages",
+    metadata,
+    Column("media_id", Name, primary_key=True),
+    Column("source_id", Name, nullable=False),
+    Column("mount", Name, nullable=False),  # the segment of the path below the source
+    Column("replaced_at", Micros),  # when another began to be served in its place; it stays for those who read it then
+)
+Index("packages_source", packages.c.source_id, packages.c.mount)
+REPLACED = text("replaced_at IS NOT NULL")
+Index("packages_replaced", packages.c.replaced_at, sqlite_where=REPLACED, postgresql_where=REPLACED)
+
+package_files = Table(
+    "package_files",
+    metadata,
+    Column("media_id", Name, nullable=False),
+    Column("path", Name, nullable=False),
+    Column("key", Name, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", Name, nullable=False),
+    Column("media_type", Name, nullable=False),
+    PrimaryKeyConstraint("media_id", "path"),
     sqlite_with_rowid=False,
 )
 

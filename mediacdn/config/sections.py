@@ -306,6 +306,8 @@ class Recipes(Section, frozen=True):
     """Recipes beside those that plugins bring. Actions are drivers, each of which may have a table [recipes.NAME]."""
 
     define: tuple[Recipe, ...] = ()
+    plan: dict[str, tuple[str, ...]] = {}
+    """Which uploads get a job of a recipe, by media types or ranges; what is named here is decided here, the rest by the plugins."""
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
     """Filled from the [recipes.NAME] tables; not a key of its own."""
 
@@ -328,6 +330,8 @@ class Lifecycle(Section, frozen=True):
     """How long the old copy of a moved object can still be read, by those who began before."""
     landed_too_long: Count = 3600
     """Age at which an upload that is still in the storage where it landed is reported."""
+    keep_replaced: Amount = 172_800
+    """How long the files of a stream stay after it was made anew, for those who are playing it or keep its playlist; longer than `edge.public_max_age`."""
 
 
 class Mirrored(Section, frozen=True):

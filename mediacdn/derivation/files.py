@@ -1,12 +1,15 @@
-"""What actions read and write: a media's bytes as one seekable file, and an unnamed file for what they make. Neither has a name that anybody could open."""
+"""What actions read and write: a media's bytes as one seekable file, an unnamed file for what they make, and a folder where it is many files."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 import weakref
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -20,7 +23,11 @@ SPARE = 8
 
 
 class Scratch:
-    """A folder for unnamed files, on the file system of the data directory: what is derived may be large."""
+    """A folder for unnamed files and for folders, on the file system of the data directory: what is derived may be large.
+
+    A folder has a name, and outlives a process that is killed; it is locked for as long as it is in use, so that whoever wants one next clears those away
+    that nobody holds any more.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,17 +43,45 @@ class Scratch:
         finally:
             await to_thread.run_sync(os.close, descriptor, abandon_on_cancel=False)
 
+    async def spare(self) -> int:
+        """An empty file for `give_back`: one that nobody has seen is kept for the next who wants one, for many actions only look, and write nothing."""
+        return self._spare.pop() if self._spare else await to_thread.run_sync(self._open)
+
+    async def give_back(self, descriptor: int, *, seen: bool) -> None:
+        if seen or len(self._spare) >= SPARE:
+            await to_thread.run_sync(os.close, descriptor, abandon_on_cancel=False)
+        else:
+            self._spare.append(descriptor)
+
     @asynccontextmanager
-    async def output(self, progress: Callable[[float], None]) -> AsyncIterator["Output"]:
-        """The same as an Output. A file that nobody has seen is kept for the next one: many actions only look, and write nothing."""
-        output = Output(self._spare.pop() if self._spare else await to_thread.run_sync(self._open), progress)
+    async def folder(self) -> AsyncIterator[int]:
+        """An empty folder that is gone when the context is left; what is in it when the process ends, goes with the next one's."""
+        name, descriptor = await to_thread.run_sync(self._make)
         try:
-            yield output
+            yield descriptor
         finally:
-            if output.seen or len(self._spare) >= SPARE:
-                await to_thread.run_sync(os.close, output.file(), abandon_on_cancel=False)
-            else:
-                self._spare.append(output.file())
+            await to_thread.run_sync(_remove, name, descriptor, abandon_on_cancel=False)
+
+    def _make(self) -> tuple[Path, int]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in self._folder.iterdir():
+            with suppress(OSError):
+                descriptor = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+        while True:
+            name = Path(tempfile.mkdtemp(dir=self._folder))
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if name.exists():  # else another process found it before it was locked
+                    return name, descriptor
+            except OSError:
+                pass
+            os.close(descriptor)
 
     def _open(self) -> int:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,15 +123,32 @@ class Original:
 
 
 class Output:
-    """An unnamed file as an action's Sink, and what is to be known of it afterwards."""
+    """An unnamed file, and a folder for who asks for one, as an action's Sink; and what is to be known of it afterwards. It is left as a context."""
 
-    def __init__(self, descriptor: int, progress: Callable[[float], None]) -> None:
-        self._descriptor = descriptor
+    def __init__(self, scratch: Scratch, progress: Callable[[float], None]) -> None:
+        self._scratch = scratch
         self._progress = progress
-        self.seen = False
+        self._stack = AsyncExitStack()
+        self._folder = -1
+        self._seen = False
+
+    async def __aenter__(self) -> "Output":
+        self._descriptor = await self._scratch.spare()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        try:
+            await self._stack.aclose()
+        finally:
+            await self._scratch.give_back(self._descriptor, seen=self._seen)
+
+    async def folder(self) -> int:
+        if self._folder < 0:
+            self._folder = await self._stack.enter_async_context(self._scratch.folder())
+        return self._folder
 
     def file(self) -> int:
-        self.seen = True
+        self._seen = True
         return self._descriptor
 
     async def progress(self, share: float) -> None:
@@ -106,12 +158,56 @@ class Output:
         """Its size in bytes and lower-case hexadecimal SHA-256."""
         return await asyncio.to_thread(_measured, self._descriptor)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """Its bytes from the beginning."""
-        at = 0
-        while chunk := await asyncio.to_thread(os.pread, self._descriptor, CHUNK, at):
-            at += len(chunk)
-            yield chunk
+        return _chunks(self._descriptor)
+
+    @asynccontextmanager
+    async def named(self, name: str) -> AsyncIterator["Piece"]:
+        """A file of the folder. Raises: OSError, when it is none, also where its name is a link."""
+        assert self._folder >= 0
+        descriptor = await to_thread.run_sync(_of_folder, self._folder, name)
+        try:
+            yield Piece(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Piece:
+    """A file of an Output's folder, open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    async def measured(self) -> tuple[int, str]:
+        """Its size in bytes and lower-case hexadecimal SHA-256."""
+        return await asyncio.to_thread(_measured, self._descriptor)
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Its bytes from the beginning."""
+        return _chunks(self._descriptor)
+
+
+async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
+    at = 0
+    while chunk := await asyncio.to_thread(os.pread, descriptor, CHUNK, at):
+        at += len(chunk)
+        yield chunk
+
+
+def _of_folder(folder: int, name: str) -> int:
+    if "/" in name:
+        raise IsADirectoryError(name)
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(name)
+    return descriptor
+
+
+def _remove(name: Path, descriptor: int) -> None:
+    shutil.rmtree(name, ignore_errors=True)
+    os.close(descriptor)  # and with it the lock
 
 
 def _let_go(descriptors: list[int]) -> None:

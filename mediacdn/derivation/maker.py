@@ -11,6 +11,7 @@ from mediacdn.catalog.derivatives import dedupe_key
 from mediacdn.catalog.jobs import Held
 from mediacdn.config import Rule
 from mediacdn.derivation.files import Original, Output, Scratch
+from mediacdn.derivation.packer import HEARTBEAT, Packer
 from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Action, Clock, Storage
@@ -18,8 +19,6 @@ from mediacdn.model import Change, Derivation, Event, Kept, Made, Media, Status
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
 from mediacdn.storage.placement import place
-
-HEARTBEAT = 60.0
 
 
 def _unheard(share: float) -> None:
@@ -54,6 +53,7 @@ class Maker:
         self._new_id = new_id
         self._emit = emit
         self._told = told
+        self._packer = Packer(catalog, storages)
 
     async def run(
         self,
@@ -113,7 +113,7 @@ class Maker:
         storage = self._storages.get(source.storage)
         if storage is None:
             raise StorageUnavailable("The storage of this object is not configured")
-        async with self._scratch.output(progress) as output:
+        async with Output(self._scratch, progress) as output:
             yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
 
     async def _derivative(
@@ -123,10 +123,11 @@ class Maker:
         size, digest = await output.measured()
         new = self._record(source, step, made, size, digest, derivation_key)
         storage = self._storages[new.storage]
-        async with self._intent(new.storage, new.storage_key):
+        async with self._intent(new.storage, new.storage_key), self._packer.packed(new, made, output) as package:
             info = await storage.put(new.storage_key, output.chunks(), size=size)
             key = dedupe_key(derivation_key)
-            settled = await self._catalog.objects.commit(new, dedupe_key=key, quota=0, etag=info.etag, held=held, by=by)
+            settled = await self._catalog.objects.commit(new, dedupe_key=key, quota=0, etag=info.etag, held=held, by=by, package=package)
+            await self._told(settled.changes)
             if settled.kind != "new":  # the same bytes are there, or the same derivative is
                 await storage.delete(new.storage_key)
                 await self._catalog.objects.forget(new.storage, new.storage_key)

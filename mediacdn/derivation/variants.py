@@ -61,7 +61,9 @@ class Form(Struct, frozen=True):
         return self if self.negotiated == negotiated else replace(self, negotiated=negotiated)
 
 
-class _Known(Struct, frozen=True):
+class Known(Struct, frozen=True):
+    """A form that was found, for as long as the media's card is `of`."""
+
     of: Card
     form: Form
 
@@ -77,7 +79,7 @@ class Variants:
         self._now: Callable[[], datetime] = clock.now
         self._presets = {} if self._action is None else read_presets(self._action.arguments, settings.presets)
         self._resolved: OrderedDict[str, Variant] = OrderedDict()
-        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
         self._looks: OrderedDict[str, tuple[Card, bool, bool]] = OrderedDict()
         self._refused: OrderedDict[tuple[str, str], tuple[MediaError, float]] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Task[Form]] = {}
@@ -103,7 +105,7 @@ class Variants:
         found = self._resolved.get(text)
         if found is None:
             found = resolve(text, self._action.arguments, self._presets)
-            _keep(self._resolved, text, found, TEXTS)
+            keep(self._resolved, text, found, TEXTS)
         return found
 
     def forget(self, form: Form) -> None:
@@ -170,7 +172,7 @@ class Variants:
             derived = media.id
             shown = replace(
                 card, storage=media.storage, key=media.storage_key, size=media.size, digest=media.digest, media_type=media.media_type,
-                modified=media.created_at, width=media.width, height=media.height, duration=None, filename=_named(card, media.media_type),
+                modified=media.created_at, width=media.width, height=media.height, duration=None, filename=named(card, media.media_type),
             )  # fmt: skip
         else:
             kept = await self._catalog.variants.find(card.id, text)
@@ -179,11 +181,11 @@ class Variants:
                 kept = await self._maker.variant(source, ACTION, spec, text, self._settings.max_per_media, of=card.id)
             shown = replace(
                 card, storage=kept.storage, key=kept.key, size=kept.size, digest=kept.digest, media_type=kept.media_type,
-                modified=kept.made_at, width=kept.width, height=kept.height, duration=None, filename=_named(card, kept.media_type),
+                modified=kept.made_at, width=kept.width, height=kept.height, duration=None, filename=named(card, kept.media_type),
             )  # fmt: skip
         # With the digest in its name no copy of an earlier making, under an older configuration, can pass for this one.
         form = Form(shown, f"{wanted.preset or text}~{shown.digest[:16]}", "format" not in wanted.spec, derived)
-        _keep(self._known, (card.id, text), _Known(card, form), KEPT)
+        keep(self._known, (card.id, text), Known(card, form), KEPT)
         return form
 
     async def _source(self, card: Card) -> Media:
@@ -207,14 +209,14 @@ class Variants:
         facts = source.facts
         alpha = bool(facts.get("has_alpha", source.media_type not in OPAQUE))
         motion = int(facts.get("frames", 1)) > 1
-        _keep(self._looks, card.id, (card, alpha, motion), KEPT)
+        keep(self._looks, card.id, (card, alpha, motion), KEPT)
         return alpha, motion
 
     def _over(self, name: tuple[str, str], done: "asyncio.Task[Form]") -> None:
         del self._making[name]
         error = None if done.cancelled() else done.exception()
         if isinstance(error, MediaError) and hopeless(error):
-            _keep(self._refused, name, (error, time.monotonic() + REFUSED_FOR), KEPT // 20)
+            keep(self._refused, name, (error, time.monotonic() + REFUSED_FOR), KEPT // 20)
 
 
 @lru_cache(maxsize=512)
@@ -222,11 +224,13 @@ def _preferences(accept: str | None) -> Preferences:
     return preferences(accept)
 
 
-def _named(card: Card, media_type: str) -> str | None:
+def named(card: Card, media_type: str) -> str | None:
+    """Tell the name that a form of the media is saved under."""
     return None if card.filename is None else f"{card.filename.rpartition('.')[0] or card.filename}.{extension(media_type)}"
 
 
-def _keep(kept: "OrderedDict[Any, Any]", name: Any, value: Any, most: int) -> None:
+def keep(kept: "OrderedDict[Any, Any]", name: Any, value: Any, most: int) -> None:
+    """Remember a value as the latest of `most`."""
     kept[name] = value
     kept.move_to_end(name)
     if len(kept) > most:

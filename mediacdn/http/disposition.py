@@ -26,7 +26,7 @@ _INLINE = frozenset(
         "audio/mpeg", "audio/mp4", "audio/aac", "audio/ogg", "audio/opus", "audio/flac", "audio/wav", "audio/webm",
         "audio/x-m4a", "audio/x-wav", "audio/x-flac", "audio/x-aac", "audio/vnd.wave",
         "video/mp4", "video/webm", "video/ogg", "video/quicktime", "video/x-m4v", "video/x-matroska", "video/matroska", "video/mp2t", "video/mpeg",
-        "text/plain",
+        "text/plain", "application/vnd.apple.mpegurl",
     }
 )  # fmt: skip
 

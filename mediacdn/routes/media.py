@@ -19,6 +19,7 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.idempotency import Answered
 from mediacdn.config import Limits
 from mediacdn.delivery import Ask, Delivery
+from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.variants import Variants
 from mediacdn.errors import (
     EncodingRefused,
@@ -66,9 +67,11 @@ class Reads:
         delivery: Delivery,
         senders: Senders,
         variants: Variants,
+        outputs: Outputs,
         clock: Clock,
     ) -> None:
         self._variants = variants
+        self._outputs = outputs
         self._cards = cards
         self._callers = callers
         self._access = access
@@ -77,7 +80,7 @@ class Reads:
         self._clock = clock
 
     async def answer(self, scope: Any, media_id: str, token: str | None = None, *, rest: str = "", form: str | None = None) -> Any:
-        """Decide and open the answer to a read, of the original or of the variant `form`, whose path below the media is `rest`.
+        """Decide and open the answer to a read, of the original or of what is at the path `rest` below the media: the variant `form`, or an output of a recipe.
 
         Security first: nothing of the object is looked at before the caller's right is known.
         """
@@ -93,15 +96,18 @@ class Reads:
             verdict = await self._access.verdict(card, caller, "read")
         scope["subject"] = caller.principal.id if caller.principal is not None else link.sub if link is not None else None
         now = self._clock.now()
-        if form is None:
+        if not rest:
             decided = self._delivery.decide(Ask(scope["method"], headers, caller, now, now.timestamp()), card, verdict)
             return await self._senders.sender(decided, scope)
         card = self._access.read(card, caller, now, verdict)
-        wanted = self._variants.resolve(form)
-        if wanted.preset is None and link is None and not self._variants.unsigned:
+        wanted = None if form is None else self._variants.resolve(form)
+        if wanted is not None and wanted.preset is None and link is None and not self._variants.unsigned:
             raise Forbidden("A variant that is no preset needs a signed link")
         for last in (False, True):
-            found = await self._variants.form(card, wanted, headers.get("accept"))
+            if wanted is None:
+                found = await self._outputs.form(card, rest)
+            else:
+                found = await self._variants.form(card, wanted, headers.get("accept"))
             now, shown = self._clock.now(), found.card
             # Making it may have taken a while: what holds now is asked of the card that is there now.
             current = self._cards.peek(media_id) or await self._cards.get(media_id)
@@ -119,7 +125,7 @@ class Reads:
             except ObjectCorrupt:  # another process, or an administrator, has let go of it
                 if last:
                     raise
-                self._variants.forget(found)
+                (self._outputs if wanted is None else self._variants).forget(found)
         raise NotFound
 
 
@@ -262,17 +268,17 @@ class UploadOperation(Operation):
         self.parameters.append(Parameter(name="metadata", param_in="query", required=False, schema=None, content=described))
 
 
-_BYTES = {
+BYTES = {
     **answers(bytes, "The media", "*/*"),
     **answers(bytes, "The ranges asked for", "*/*", status=206),
     **answers(None, "Not modified", status=304),
     **problems(*READS_BYTES),
 }
-_FORMS = {**_BYTES, **problems(InvalidArgument, Undecodable, OverLimits, Forbidden, Overloaded)}
+_FORMS = {**BYTES, **problems(InvalidArgument, Undecodable, OverLimits, Forbidden, Overloaded)}
 Form_ = Annotated[str | None, Param(description="A preset's name, or name=value,… in any order")]
 _UPLOADED = {**answers(Record, "The existing record of the same bytes"), **problems(*UPLOADS)}
 _LOCATION = ResponseHeader(name="Location", description="Where the media is", documentation_only=True)
-_ETAG = ResponseHeader(name="ETag", description='"sha256:<hex>"', documentation_only=True)
+ETAG = ResponseHeader(name="ETag", description='"sha256:<hex>"', documentation_only=True)
 
 
 def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
@@ -295,8 +301,8 @@ def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
     @route(
         "/v1/media/{media_id:str}",
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
-        responses=_BYTES,
-        response_headers=[_ETAG],
+        responses=BYTES,
+        response_headers=[ETAG],
         security=WITH_TOKEN_LINK_OR_NOTHING,
         tags=["media"],
     )
@@ -307,8 +313,8 @@ def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
     @route(
         "/s/{token:str}/v1/media/{media_id:str}",
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
-        responses=_BYTES,
-        response_headers=[_ETAG],
+        responses=BYTES,
+        response_headers=[ETAG],
         tags=["media"],
     )
     async def read_by_prefix(request: Request[Any, Any, Any], token: str, media_id: Id) -> ASGIResponse:
@@ -319,7 +325,7 @@ def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
         ["/v1/media/{media_id:str}/thumb", "/v1/media/{media_id:str}/v/{variant:str}"],
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         responses=_FORMS,
-        response_headers=[_ETAG],
+        response_headers=[ETAG],
         security=WITH_TOKEN_LINK_OR_NOTHING,
         tags=["media"],
     )
@@ -332,7 +338,7 @@ def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
         ["/s/{token:str}/v1/media/{media_id:str}/thumb", "/s/{token:str}/v1/media/{media_id:str}/v/{variant:str}"],
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         responses=_FORMS,
-        response_headers=[_ETAG],
+        response_headers=[ETAG],
         tags=["media"],
     )
     async def read_variant_by_prefix(request: Request[Any, Any, Any], token: str, media_id: Id, variant: Form_ = None) -> ASGIResponse:

@@ -123,6 +123,12 @@ class Addresses:
             expires_at=media.expires_at,
             quarantined=media.state is State.QUARANTINED,
             upload_time=media.created_at,
-            urls=Urls(original, f"{original}/thumb" if self._has_thumb(media.media_type) else None, None, None, f"{original}/download"),
+            urls=Urls(
+                original,
+                f"{original}/thumb" if self._has_thumb(media.media_type) else None,
+                None,
+                f"{original}/{media.manifest}" if media.manifest else None,
+                f"{original}/download",
+            ),
             ignored=ignored,
         )

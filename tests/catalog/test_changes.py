@@ -1,6 +1,7 @@
 """The sequence of changes: which statements append to it, that it has no gaps and is seen in order, how it is pruned, and what purges do."""
 
 import asyncio
+import os
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +35,7 @@ def ids(changes: list[Change]) -> list[str | None]:
 async def put_in(config: Database, data: Path, media: Media) -> None:
     """Write a row as the program of the first revision did."""
     values = row_of(media, None)
-    del values["facts"]
+    del values["facts"], values["manifest"]
     engine = create_engine(config, data)
     async with engine.begin() as connection:
         await connection.execute(insert(tables.media).values(values))
@@ -254,6 +255,7 @@ async def test_a_database_of_the_first_revision_opens(
     first = tmp_path / "first"
     first.mkdir()
     shutil.copy(Path(migrate_module.CORE.folder) / "r0001_media.py", first)
+    later = sorted(each[1:5] for each in os.listdir(migrate_module.CORE.folder) if each.startswith("r"))[1:]
     server = request.getfixturevalue("postgres_server")
     name = await asyncio.to_thread(server.create_database)
     try:
@@ -263,7 +265,7 @@ async def test_a_database_of_the_first_revision_opens(
                 assert await migrate_module.migrate(config, tmp_path) == ["0001"]
                 media = media_like(tags=("t",))
                 await put_in(config, tmp_path, media)
-            assert await migrate_module.migrate(config, tmp_path) == ["0002", "0003", "0004", "0006"]
+            assert await migrate_module.migrate(config, tmp_path) == later
             async with open_catalog(config, tmp_path, clock) as catalog:
                 assert await catalog.media.get(media.id) == media
                 assert await catalog.changes.position() == Position(0, 0)

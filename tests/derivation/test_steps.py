@@ -17,12 +17,13 @@ from mediacdn.catalog.jobs import Held, LeaseLost
 from mediacdn.config import Database, Variants
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
+from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.derivation.variants import Variants as Forms
 from mediacdn.errors import Gone, InvalidArgument, NotFound, Quarantined, StorageUnavailable, Undecodable, UnsupportedType
 from mediacdn.interfaces import Sink, Source
 from mediacdn.jobs.runner import Running
-from mediacdn.model import Argument, Change, Event, Job, JobState, Made, Media, NewJob, Recipe, Step, StepRun
+from mediacdn.model import Argument, Change, Event, Job, JobState, Made, MadeFile, Media, NewJob, Recipe, Step, StepRun
 from mediacdn.recipes.planning import KIND
 from mediacdn.recipes.registry import Registry, SettledStep
 from mediacdn.testing import MemoryStorage
@@ -191,6 +192,101 @@ async def bench(database_url: str, sqlite_template: Path, tmp_path: Path) -> Asy
 async def body_of(bench: Bench, media: Media) -> bytes:
     async with bench.storages[media.storage].open(media.storage_key) as chunks:
         return b"".join([chunk async for chunk in chunks])
+
+
+class Many:
+    """Makes what `files` say, in the folder, and as many names of it as there are."""
+
+    arguments = ()
+    accepts = ("text/*",)
+
+    def __init__(self) -> None:
+        self.files = {"a.m4s": b"A", "b.m4s": b"B", "m.m3u8": b"M"}
+        self.link = False
+        self.paths: dict[str, str] = {}
+        self.meanwhile: Any = None
+
+    async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
+        folder = await sink.folder()
+        assert await sink.folder() == folder
+        for name, content in self.files.items():
+            file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=folder)
+            os.write(file, content)
+            os.close(file)
+        if self.link:
+            os.unlink("a.m4s", dir_fd=folder)
+            os.symlink("/etc/passwd", "a.m4s", dir_fd=folder)
+        os.write(sink.file(), b"M")
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        files = tuple(MadeFile(name, self.paths.get(name, name), "video/mp4") for name in self.files)
+        return Made(media_type="application/vnd.apple.mpegurl", files=files, manifest=self.paths.get("m.m3u8", "m.m3u8"))
+
+
+async def test_many_files_are_published_together(bench: Bench) -> None:
+    many = Many()
+    bench.actions["many"] = many
+    source = await bench.media()
+    step = SettledStep(name="many", action="many", spec={}, relationship="hls")
+    _, made = await bench.maker.run(source, step)
+    assert made is not None
+    assert made.media_type == "application/vnd.apple.mpegurl"
+    outputs = Outputs(bench.catalog)
+    form = await outputs.form(source.card, "/hls/b.m4s")
+    assert (form.card.key, form.card.size, form.derived, form.card.id) == (f"hls/{source.id}/{made.id}/b.m4s", 1, made.id, source.id)
+    assert outputs.peek(source.card, "/hls/b.m4s") is None, "it is of that card, and no other"
+    assert (await bench.catalog.media.get(source.id)).manifest == "hls/m.m3u8"  # type: ignore[union-attr]
+    assert source.id in [change.media_id for change in bench.told]
+    with pytest.raises(NotFound):
+        await outputs.form(source.card, "/hls/c.m4s")
+    for wrong in ("/hls", "/hls/", "/hls/../b.m4s", "/hls//b.m4s", "/other/b.m4s", "/hls/.b"):
+        with pytest.raises(NotFound):
+            await outputs.form(source.card, wrong)
+    assert list(bench.maker._scratch._folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", ["../x", "/x", "a/../b", "", ".x", "x" * 300, "ä", "b.m4s"])
+async def test_a_path_that_cannot_be_is_not_published(bench: Bench, wrong: str) -> None:
+    many = bench.actions["many"] = Many()  # type: ignore[assignment]
+    many.paths = {"a.m4s": wrong}
+    with pytest.raises(ValueError):
+        await bench.maker.run(await bench.media(), SettledStep(name="many", action="many", spec={}, relationship="hls"))
+    assert bench.keys() == []
+
+
+async def test_a_link_in_the_folder_leads_nowhere(bench: Bench) -> None:
+    many = bench.actions["many"] = Many()  # type: ignore[assignment]
+    many.link = True
+    with pytest.raises(OSError):
+        await bench.maker.run(await bench.media(), SettledStep(name="many", action="many", spec={}, relationship="hls"))
+    left = await bench.catalog.objects.leftovers(datetime.now(UTC))
+    assert len(left) == 3, "what was intended is swept"
+
+
+async def test_many_files_of_a_source_that_goes_are_not_published(bench: Bench) -> None:
+    many = bench.actions["many"] = Many()  # type: ignore[assignment]
+    source = await bench.media()
+
+    async def delete() -> None:
+        await bench.catalog.media.delete(source.id)
+
+    many.meanwhile = delete
+    with pytest.raises(Gone):
+        await bench.maker.run(source, SettledStep(name="many", action="many", spec={}, relationship="hls"))
+    left = {key for _, key in await bench.catalog.objects.leftovers(datetime.now(UTC))}
+    assert {key.rpartition("/")[2] for key in left if key.startswith("hls/")} == {"a.m4s", "b.m4s", "m.m3u8"}
+
+
+async def test_folders_of_the_dead_are_cleared(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    dead = tmp_path / "dead"
+    (dead / "below").mkdir(parents=True)
+    async with scratch.folder() as held:
+        assert not dead.exists()
+        async with scratch.folder():
+            assert os.listdir(held) == []
+            assert len(os.listdir(tmp_path)) == 2, "who lives keeps its own"
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_step_makes_a_media(bench: Bench) -> None:

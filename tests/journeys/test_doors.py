@@ -21,6 +21,7 @@ from mediacdn.config import Config, Cors, Edge, Lifecycle, Limits, Server
 from tests.services.doors import HOST, Doors, Said, doors, reordered, request
 from tests.services.samples import binary, png, svg, text
 from tests.services.served import Served
+from tests.services.streams import publish
 
 # The framework's wishes how parameters should be declared; what they are about is not tested here.
 pytestmark = [
@@ -57,6 +58,8 @@ class Place:
         ):
             self.ids[name], self.body[name] = pair.upload(body, **params), body
         self.ids["unknown"] = UNKNOWN
+        for name in ("public", "small"):
+            publish(pair.data, self.ids[name], {"master.m3u8": b"#EXTM3U\n", "segments/0.m4s": binary(90_000, name.encode())})
         self.warm()
         pair.act("POST", f"/v1/media/{self.ids['quarantined']}/quarantine")
         pair.act("DELETE", f"/v1/media/{self.ids['deleted']}")
@@ -74,7 +77,8 @@ class Place:
         for _ in range(2):
             for name, media in self.ids.items():
                 self.pair.ask(request(self.pair.signed(media)), request(self.at(name)))
-
+            for path in ("master.m3u8", "segments/0.m4s"):
+                self.pair.ask(*(request(self.pair.prefixed(self.ids[name], below=f"/hls/{path}")) for name in ("public", "small")))
         wanted = [request(self.at("picture") + "/thumb", ("Accept", each)) for each in (WEBP, "*/*")]
         small = request(self.pair.signed(self.ids["picture"], below=f"/v/{FORM}"))
         self.pair.ask(*wanted, small, request(self.pair.prefixed(self.ids["picture"], below=f"/v/{FORM}", covers=(FORM,))))
@@ -169,6 +173,25 @@ KINDS: dict[str, Kind] = {
     "variant not well-formed": Kind(lambda p: request(p.pair.signed(p.ids["picture"], below="/v/w=x")), 422, False),
     "preset unknown": Kind(lambda p: request(p.at("picture") + "/v/thum"), 404, False),
     "below a variant": Kind(lambda p: request(p.at("picture") + "/thumb/thumb"), 404, False),
+    "manifest": Kind(lambda p: request(p.at("public") + "/hls/master.m3u8"), 200),
+    "manifest, prefix token": Kind(lambda p: request(p.pair.prefixed(p.ids["small"], below="/hls/master.m3u8")), 200),
+    "manifest, by a token": Kind(lambda p: request(p.at("small") + "/hls/master.m3u8", ("Authorization", p.pair.bearer("read"))), 200),
+    "manifest, token of another media": Kind(
+        lambda p: request(p.pair.prefixed(p.ids["public"], below="/hls/master.m3u8").replace(p.ids["public"], p.ids["small"])), 403, False
+    ),
+    "manifest without a right": Kind(lambda p: request(p.at("small") + "/hls/master.m3u8"), 401, False),
+    "manifest, not modified": Kind(lambda p: request(p.at("public") + "/hls/master.m3u8", ("If-None-Match", "*")), 304),
+    "segment": Kind(lambda p: request(p.at("public") + "/hls/segments/0.m4s"), 200),
+    "segment, head": Kind(lambda p: request(p.at("public") + "/hls/segments/0.m4s", method="HEAD"), 200),
+    "segment, prefix token": Kind(lambda p: request(p.pair.prefixed(p.ids["small"], below="/hls/segments/0.m4s")), 200),
+    "segment, range": Kind(lambda p: request(p.at("public") + "/hls/segments/0.m4s", ("Range", "bytes=5-70004")), 206),
+    "segment, range not satisfiable": Kind(
+        lambda p: request(p.at("public") + "/hls/segments/0.m4s", ("Range", "bytes=90000-")), 416, False
+    ),
+    "segment that is not": Kind(lambda p: request(p.at("public") + "/hls/segments/1.m4s"), 404, False),
+    "segment above its folder": Kind(lambda p: request(p.at("public") + "/hls/../hls/master.m3u8"), 404, False),
+    "stream of what has none": Kind(lambda p: request(p.at("picture") + "/hls/master.m3u8"), 404, False),
+    "poster of what has none": Kind(lambda p: request(p.at("public") + "/poster"), 404, False),
     "with a name": Kind(lambda p: p.signed("named"), 200),
     "active type": Kind(lambda p: p.get("active"), 200),
     "empty": Kind(lambda p: p.get("empty"), 200),

@@ -12,6 +12,7 @@ import pytest
 from tests.services import workshop
 from tests.services.samples import png
 from tests.services.served import Served, served
+from tests.services.streams import publish
 
 CONFIG = """
 [generation]
@@ -33,6 +34,7 @@ ignored_auth.enabled = true
 [parameters]
 "path.media_id" = "{media}"
 "path.variant" = "thumb"
+"path.path" = "master.m3u8"
 "path.code" = "small"
 "path.task_id" = "{task}"
 "path.job_id" = "{job}"
@@ -43,7 +45,7 @@ include-path = "/v1/media/{{media_id}}"
 parameters = {{ "path.media_id" = "{doomed}" }}
 
 [[operations]]
-include-path-regex = "^/v1/media/[{{]media_id[}}]/(thumb|v/.*)$"
+include-path-regex = "^/v1/media/[{{]media_id[}}]/(thumb|v/.*|hls/.*|storyboard.*|poster|mp4|waveform)$"
 parameters = {{ "path.media_id" = "{linked}" }}
 
 [[operations]]
@@ -72,6 +74,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def config(server: Served, tmp_path: Path) -> Path:
     """A configuration that names media of the test's own: one to work on, one to delete, and one that only a prefix link opens."""
     media, doomed, linked = (server.upload(png(8, 8, f"{tmp_path}{number}".encode()), sub="writer")["id"] for number in range(3))
+    for mount in ("hls", "storyboard"):
+        publish(server.data, linked, {"master.m3u8": b"#EXTM3U"}, mount)
+    for name in ("poster", "mp4", "waveform"):
+        publish(server.data, linked, {}, name)
     url = server.client.post(f"/v1/media/{linked}/sign", json={"prefix": True}, headers=server.auth("writer")).json()["url"]
     token = urlsplit(url).path.split("/")[2]
     # Both are cancelled: the streams of a task that has ended end too, and a job that is to be started again must have ended.

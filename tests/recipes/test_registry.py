@@ -191,6 +191,32 @@ def test_plans_of_what_is_left_out_are_passed_over_in_silence(media_of_pictures:
     assert [each["event"] for each in logged] == ["a plan does not fit"]
 
 
+POLICIES: list[tuple[dict[str, list[str]], list[str]]] = [
+    ({}, ["poster@1"]),
+    ({"poster": []}, []),
+    ({"poster@1": ["video/*"]}, []),
+    ({"poster": ["image/*"]}, ["poster@1"]),
+    ({"stamp": ["image/png"]}, ["poster@1", "stamp@1"]),
+    ({"stamp": ["image/gif"]}, ["poster@1"]),
+    ({"nowhere": ["image/*"]}, ["poster@1"]),
+]
+
+
+@pytest.mark.parametrize(("policy", "planned"), POLICIES)
+def test_the_configuration_overrules_what_plugins_plan(policy: dict[str, list[str]], planned: list[str], media_of_pictures: Media) -> None:
+    stamp = recipe("stamp", steps=(step("stamp", spec={"w": 32}),))
+    planner = Planner(
+        Registry(ACTIONS, brought=[("site", recipe()), ("site", stamp)]),
+        lambda media: [Plan(recipe="poster", required=True)],
+        Ulids(),
+        3,
+        policy,
+    )
+    jobs = planner(media_of_pictures)
+    assert [each.code for each in jobs] == planned
+    assert [each.required for each in jobs if each.code == "poster@1"] == [True] * planned.count("poster@1")
+
+
 @pytest.fixture
 def media_of_pictures() -> Media:
     now = datetime.now(UTC)

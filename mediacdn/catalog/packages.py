@@ -1,0 +1,205 @@
+"""Packages: derivatives of many files, which become readable in the transaction that records the derivative, or not at all.
+
+The files of one lie below a prefix of keys that nothing else uses, so that what happens to all of them is one statement. Where the same bytes are there already
+they are shared, as any object's are: a step that is done again stores nothing twice.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediacdn.catalog.changes import append
+from mediacdn.catalog.rows import COLUMNS, media_of
+from mediacdn.catalog.tables import media, objects, package_files, packages
+from mediacdn.catalog.transactions import Transactions
+from mediacdn.errors import CatalogUnavailable
+from mediacdn.interfaces import Clock
+from mediacdn.model import Change, Media, PackageFile, State
+
+AT_ONCE = 500
+"""Digests in one statement."""
+
+
+class Package(Struct, frozen=True):
+    """What is to be published with a derivative: files whose keys begin with `prefix`, and the path of that among them where players begin."""
+
+    prefix: str
+    files: Sequence[PackageFile]
+    manifest: str | None = None
+
+
+class Found(Struct, frozen=True):
+    """A file of a package: its storage, the media that has it, and when that was made."""
+
+    file: PackageFile
+    storage: str
+    media_id: str
+    made_at: datetime
+
+
+def below(storage: str, prefix: str) -> ColumnElement[bool]:
+    """The objects whose keys begin with `prefix`, which is ASCII and ends in a slash."""
+    return and_(objects.c.storage == storage, objects.c.key > prefix, objects.c.key < prefix + "\x7f")
+
+
+async def write_package(connection: AsyncConnection, derived: Media, package: Package, now: datetime) -> list[Change]:
+    """Publish files whose bytes are durable, as those of a derivative that is recorded in the same transaction; the package before it is replaced.
+
+    What is below the prefix and not needed is left to be deleted. Raises: CatalogUnavailable, when the sweeper took the intents away.
+    """
+    files, intents = package.files, select(func.count()).where(below(derived.storage, package.prefix), objects.c.state == "writing")
+    if (await connection.execute(intents)).scalar_one() != len(files):
+        raise CatalogUnavailable("The files took too long to store and were swept away")
+    there: dict[str, str] = {}
+    digests = sorted({each.digest for each in files})
+    for at in range(0, len(digests), AT_ONCE):
+        same = and_(objects.c.storage == derived.storage, objects.c.digest.in_(digests[at : at + AT_ONCE]), objects.c.state == "live")
+        rows = await connection.execute(select(objects.c.digest, objects.c.key).where(same).with_for_update())
+        there.update((digest, key) for digest, key in rows)
+    shared = dict(there)
+    rows_of = []
+    held: Counter[str] = Counter()
+    new: dict[str, PackageFile] = {}
+    for each in files:
+        key = there.setdefault(each.digest, each.key)
+        held[key] += 1
+        if each.digest not in shared and key == each.key:
+            new[key] = each
+        rows_of.append({"media_id": derived.id, "path": each.path, "key": key, **_bytes(each), "media_type": each.media_type})
+    which = and_(objects.c.storage == derived.storage, objects.c.key == bindparam("of"))
+    if new:
+        live = [
+            {"of": key, "times": held[key], **{f"new_{name}": value for name, value in _bytes(each).items()}} for key, each in new.items()
+        ]
+        values = {"state": "live", "refcount": bindparam("times"), "touched_at": now}
+        values.update({name: bindparam(f"new_{name}") for name in ("size", "digest")})
+        await connection.execute(update(objects).where(which).values(values), live)
+    if shared:
+        take = [{"of": key, "times": held[key]} for key in shared.values()]
+        await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount + bindparam("times")), take)
+    await drop_package(connection, derived.storage, package.prefix)
+    await connection.execute(insert(package_files), rows_of)
+    before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
+    await connection.execute(update(packages).where(before).values(replaced_at=now))
+    await connection.execute(insert(packages).values(media_id=derived.id, source_id=derived.source_id, mount=derived.relationship))
+    if package.manifest is not None:
+        here = and_(media.c.id == derived.source_id, media.c.state != State.DELETED.value)
+        values = {"manifest": f"{derived.relationship}/{package.manifest}", "updated_at": now, "version": media.c.version + 1}
+        await connection.execute(update(media).where(here).values(values))
+    assert derived.source_id is not None
+    return await append(connection, [derived.source_id], now)
+
+
+async def drop_package(connection: AsyncConnection, storage: str, prefix: str) -> None:
+    """Leave to be deleted what was intended below the prefix, and stored there."""
+    await connection.execute(update(objects).where(below(storage, prefix), objects.c.state == "writing").values(state="deleting"))
+
+
+async def forget_package(connection: AsyncConnection, gone: Media) -> None:
+    """Let go of the files of a derivative that is being deleted."""
+    rows = await connection.execute(delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key))
+    held = Counter(rows.scalars())
+    if not held:
+        return
+    which = and_(objects.c.storage == gone.storage, objects.c.key == bindparam("of"), objects.c.state == "live")
+    less = [{"of": key, "times": times} for key, times in held.items()]
+    await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount - bindparam("times")), less)
+    keys = list(held)
+    for at in range(0, len(keys), AT_ONCE):
+        empty = and_(objects.c.storage == gone.storage, objects.c.key.in_(keys[at : at + AT_ONCE]), objects.c.refcount <= 0)
+        await connection.execute(update(objects).where(empty, objects.c.state == "live").values(state="deleting"))
+    await connection.execute(delete(packages).where(packages.c.media_id == gone.id))
+    left = select(packages.c.media_id).where(packages.c.source_id == gone.source_id, packages.c.mount == gone.relationship).limit(1)
+    if (await connection.execute(left)).first() is None:
+        here = and_(media.c.id == gone.source_id, media.c.manifest.startswith(f"{gone.relationship}/", autoescape=True))
+        await connection.execute(update(media).where(here).values(manifest=None, version=media.c.version + 1))
+
+
+def _bytes(file: PackageFile) -> dict[str, Any]:
+    return {"size": file.size, "digest": file.digest}
+
+
+class PackageRows:
+    """What was made of a media, by the path below it: a package's file, or a derivative that is one file. What is withheld or deleted is not found."""
+
+    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    async def find(self, source_id: str, mount: str, path: str) -> Found | None:
+        """Find a file of the newest package that has it: one that was replaced still has those of its own."""
+        statement = (
+            select(package_files, media.c.storage, media.c.id, media.c.created_at)
+            .join(packages, packages.c.media_id == package_files.c.media_id)
+            .join(media, media.c.id == packages.c.media_id)
+            .where(packages.c.source_id == source_id, packages.c.mount == mount, package_files.c.path == path)
+            .where(media.c.state == State.LIVE.value)
+            .order_by(media.c.id.desc())
+            .limit(1)
+        )
+
+        async def work(connection: AsyncConnection) -> Found | None:
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                return None
+            file = PackageFile(path=row.path, key=row.key, size=row.size, digest=row.digest, media_type=row.media_type)
+            return Found(file, row.storage, row.id, row.created_at)
+
+        return await self._transactions.read(work)
+
+    async def output(self, source_id: str, relationship: str) -> Media | None:
+        """Find the newest live derivative of this relationship to a media, or to what was made of it in another step."""
+        here = and_(media.c.source_id == source_id, media.c.relationship == relationship, media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> Media | None:
+            row = (await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id.desc()).limit(1))).one_or_none()
+            return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def files(self, media_id: str) -> list[PackageFile]:
+        """List a package's files by path."""
+        columns = [package_files.c[name] for name in PackageFile.__struct_fields__]
+        statement = select(*columns).where(package_files.c.media_id == media_id).order_by(package_files.c.path)
+
+        async def work(connection: AsyncConnection) -> list[PackageFile]:
+            return [PackageFile(**row._mapping) for row in await connection.execute(statement)]
+
+        return await self._transactions.read(work)
+
+    async def intend(self, storage: str, keys: Sequence[str]) -> None:
+        """Say that bytes are about to be written at keys that were never used, all below one prefix."""
+        now = self._clock.now()
+        row = {"storage": storage, "size": 0, "refcount": 0, "state": "writing", "touched_at": now, "etag": ""}
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(insert(objects), [{**row, "key": key} for key in keys])
+
+        await self._transactions.write(work)
+
+    async def touch(self, storage: str, prefix: str) -> None:
+        """Say that what is below the prefix is still being written."""
+
+        async def work(connection: AsyncConnection) -> None:
+            statement = update(objects).where(below(storage, prefix), objects.c.state == "writing")
+            await connection.execute(statement.values(touched_at=self._clock.now()))
+
+        await self._transactions.write(work)
+
+    async def abandon(self, storage: str, prefix: str) -> None:
+        """Give up what is below the prefix; the sweep removes it."""
+        await self._transactions.write(lambda connection: drop_package(connection, storage, prefix))
+
+    async def replaced(self, before: datetime, limit: int = 100) -> list[str]:
+        """Name up to `limit` packages in whose place another has been served since `before`."""
+        statement = select(packages.c.media_id).where(packages.c.replaced_at < before).order_by(packages.c.replaced_at).limit(limit)
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(statement))
+
+        return await self._transactions.read(work)

@@ -1,0 +1,73 @@
+"""What recipes have made of a media, found by the path below it: `hls/master.m3u8` is a file of the package `hls`, `poster` the derivative of this relationship.
+
+The card that is given is the media's own but for its bytes, as for variants: whoever may read the one may read the other, and what kills the one kills the other.
+"""
+
+import re
+from collections import OrderedDict
+
+from msgspec.structs import replace
+
+from mediacdn.catalog.database import Catalog
+from mediacdn.derivation.variants import Form, Known, keep, named
+from mediacdn.errors import NotFound
+from mediacdn.model import Card
+
+KEPT = 100_000
+SINGLE = {"poster": "poster", "mp4": "mp4", "waveform": "waveform", "storyboard.vtt": "storyboard"}
+"""Derivatives that are read by a name alone, and the relationships that these are."""
+MOUNTS = ("hls", "storyboard")
+"""Relationships of packages."""
+BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
+"""The paths that there can be."""
+_BELOW = re.compile(BELOW)
+
+
+class Outputs:
+    """Finds outputs, and remembers them for as long as the media's card stays what it was."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._packages = catalog.packages
+        self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
+
+    def peek(self, card: Card, below: str) -> Form | None:
+        """The form that `form` would give, when it is known already; does no I/O."""
+        known = self._known.get((card.id, below))
+        return None if known is None or known.of is not card else known.form
+
+    def forget(self, form: Form) -> None:
+        """Look for it anew: its bytes, or the media that it was, are not there any more."""
+        self._known.pop((form.card.id, form.mark.rpartition("~")[0]), None)
+
+    async def form(self, card: Card, below: str) -> Form:
+        """What is at the path `below`, with its slash, a media that the caller may read. Raises: NotFound."""
+        known = self.peek(card, below)
+        if known is not None:
+            return known
+        if not _BELOW.fullmatch(below):
+            raise NotFound()
+        name, _, path = below[1:].partition("/")
+        form = await (self._file(card, name, path, below) if path else self._single(card, SINGLE[name], below))
+        keep(self._known, (card.id, below), Known(card, form), KEPT)
+        return form
+
+    async def _file(self, card: Card, mount: str, path: str, below: str) -> Form:
+        found = await self._packages.find(card.id, mount, path)
+        if found is None:
+            raise NotFound(f"There is no such file of the {mount} of this media")
+        file = found.file
+        shown = replace(
+            card, storage=found.storage, key=file.key, size=file.size, digest=file.digest, media_type=file.media_type,
+            modified=found.made_at, width=None, height=None, duration=None, filename=None,
+        )  # fmt: skip
+        return Form(shown, f"{below}~{file.digest[:16]}", False, found.media_id)
+
+    async def _single(self, card: Card, relationship: str, below: str) -> Form:
+        media = await self._packages.output(card.id, relationship)
+        if media is None:
+            raise NotFound(f"There is no {relationship} of this media")
+        shown = replace(
+            card, storage=media.storage, key=media.storage_key, size=media.size, digest=media.digest, media_type=media.media_type,
+            modified=media.created_at, width=media.width, height=media.height, duration=media.duration, filename=named(card, media.media_type),
+        )  # fmt: skip
+        return Form(shown, f"{below}~{media.digest[:16]}", False, media.id)

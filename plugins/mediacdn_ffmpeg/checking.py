@@ -1,0 +1,62 @@
+"""Looking at what ffmpeg made, before anybody else does."""
+
+import io
+import os
+
+from mediacdn import Undecodable
+from mediacdn_ffmpeg import codecs
+from mediacdn_ffmpeg.reading import opened
+from mediacdn_ffmpeg.request import Check, Checked
+
+
+def check(task: Check, folder: int) -> Checked:
+    """Open each segment by itself, as a player that seeks does: its first picture must decode, and time must go on. Raises: Undecodable."""
+    init = _read(folder, task.piece.init) if task.piece.init else b""
+    spans: dict[str, tuple[float, float]] = {}
+    last: dict[str, float] = {}
+    frames = width = height = 0
+    words: dict[str, str] = {}
+    keys: list[int] = []
+    for name in task.piece.segments:
+        with opened(io.BytesIO(init + _read(folder, name)), "mov" if task.piece.fmp4 else "mpegts") as container:
+            streams = [*container.streams.video[: task.video], *container.streams.audio[: task.audio]]
+            if len(streams) != task.video + task.audio:
+                raise Undecodable("A segment that was made lacks a stream")
+            seen: set[str] = set()
+            for packet in container.demux(streams):
+                kind = packet.stream.type
+                if packet.pts is None:
+                    continue
+                if kind == "video":
+                    frames += 1
+                if kind not in seen:
+                    seen.add(kind)
+                    if kind == "video" and task.piece.fmp4 and packet.pos is not None:
+                        keys.append(packet.pos + packet.size - len(init))
+                    if not packet.is_keyframe or not [*packet.decode(), *packet.stream.codec_context.decode(None)]:
+                        raise Undecodable("A segment that was made does not begin with a picture that decodes")
+                start = float(packet.pts * packet.time_base)
+                stop = start + float((packet.duration or 0) * packet.time_base)
+                before = spans.get(kind, (start, stop))
+                spans[kind] = (min(before[0], start), max(before[1], stop))
+                decoded = start if packet.dts is None else float(packet.dts * packet.time_base)
+                if decoded <= last.get(kind, -1e9):
+                    raise Undecodable("In what was made, time goes back")
+                last[kind] = decoded
+            if len(seen) != len(streams) and name == task.piece.segments[0]:
+                raise Undecodable("A segment that was made is empty")
+            for stream in streams:
+                context = stream.codec_context
+                words.setdefault(stream.type, codecs.name(context.name, bytes(context.extradata or b"")))
+                if stream.type == "video":
+                    width, height = context.width, context.height
+    lengths = {kind: stop - start for kind, (start, stop) in spans.items()}
+    return Checked(
+        video=lengths.get("video", 0.0), audio=lengths.get("audio", 0.0), width=width, height=height, frames=frames,
+        codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words), keys=tuple(keys),
+    )  # fmt: skip
+
+
+def _read(folder: int, name: str) -> bytes:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb") as file:
+        return file.read()

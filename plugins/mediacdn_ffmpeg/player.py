@@ -1,0 +1,106 @@
+"""The page `/v1/media/{id}/player`, to be embedded: it plays the stream beside it, by hls.js or by the browser itself.
+
+It is the same for every media and says nothing of any: what it plays it asks for by relative addresses, and so with the right that its own address carries.
+Its policy lets it load from this server alone, and run nothing but the two scripts here.
+"""
+
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
+
+from mediacdn import NotFound
+
+STYLE = "html,body{margin:0;height:100%;background:#000}video{width:100%;height:100%;display:block}p{color:#ccc;font:1rem sans-serif;padding:1rem}"
+PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Player</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<video id="video" controls playsinline preload="metadata" poster="poster"></video>
+<p id="told" hidden></p>
+<script src="../../player/hls.light.min.js"></script>
+<script src="../../player/player.js"></script>
+</body>
+</html>
+"""
+SCRIPT = """'use strict';
+(() => {
+  const video = document.getElementById('video'), told = document.getElementById('told');
+  const manifest = new URL('hls/master.m3u8', location.href).href;
+  const tell = words => { told.textContent = words; told.hidden = false; };
+  if (self.Hls && Hls.isSupported()) {
+    // A worker would be a script of a blob, which the page's policy does not let in.
+    const hls = new Hls({enableWorker: false});
+    hls.on(Hls.Events.ERROR, (_, error) => {
+      if (!error.fatal) return;
+      if (error.type === Hls.ErrorTypes.MEDIA_ERROR) return hls.recoverMediaError();
+      tell('It cannot be played' + (error.response ? ' (' + error.response.code + ')' : ''));
+      hls.destroy();
+    });
+    hls.loadSource(manifest);
+    hls.attachMedia(video);
+  } else if (video.canPlayType('application/vnd.apple.mpegurl')) {
+    video.src = manifest;
+  } else {
+    tell('This browser plays no streams');
+  }
+})();
+"""
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'sha256-{style}'; connect-src 'self'; media-src 'self' blob:; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
+_DAY = "public, max-age=86400"
+
+
+def player_routes() -> list[Any]:
+    """The handlers of this file."""
+    from base64 import b64encode
+
+    policy = _POLICY.format(style=b64encode(sha256(STYLE.encode()).digest()).decode())
+    library = (files("mediacdn_ffmpeg") / "web" / "hls.light.min.js").read_bytes()
+    licence = (files("mediacdn_ffmpeg") / "web" / "hls.js.LICENSE").read_bytes()
+    scripts = {"hls.light.min.js": library, "player.js": SCRIPT.encode(), "hls.js.LICENSE.txt": licence}
+    told = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
+    page_told = {**told, "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": _DAY}
+
+    def page() -> Response[bytes]:
+        return Response(PAGE.encode(), media_type="text/html", headers=page_told)
+
+    def script(name: str) -> Response[bytes]:
+        if name not in scripts:
+            raise NotFound()
+        kind = "text/plain" if name.endswith(".txt") else "text/javascript"
+        return Response(scripts[name], media_type=kind, headers={**told, "Cache-Control": _DAY})
+
+    shown = {200: ResponseSpec(bytes, generate_examples=False, description="The page", media_type="text/html")}
+    run = {200: ResponseSpec(bytes, generate_examples=False, description="The script", media_type="text/javascript")}
+
+    @get("/v1/media/{media_id:str}/player", responses=shown, tags=["streams"], sync_to_thread=False)
+    def player(media_id: str) -> Response[bytes]:
+        """A page that plays the media's stream, to be embedded."""
+        return page()
+
+    @get("/s/{token:str}/v1/media/{media_id:str}/player", responses=shown, tags=["streams"], sync_to_thread=False)
+    def player_by_prefix(token: str, media_id: str) -> Response[bytes]:
+        """The same below a prefix token, which what it plays inherits."""
+        return page()
+
+    @get("/v1/player/{name:str}", responses=run, tags=["streams"], sync_to_thread=False)
+    def part(name: str) -> Response[bytes]:
+        """A script of the player."""
+        return script(name)
+
+    @get("/s/{token:str}/v1/player/{name:str}", responses=run, tags=["streams"], sync_to_thread=False)
+    def part_by_prefix(token: str, name: str) -> Response[bytes]:
+        """The same, as a page below a prefix token asks for it."""
+        return script(name)
+
+    return [player, player_by_prefix, part, part_by_prefix]

@@ -1,0 +1,165 @@
+"""What the actions ask of their children and what those answer: the one shape that both sides know."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+Seconds = Annotated[float, Meta(ge=0, le=1e7)]
+Word = Annotated[str, Meta(max_length=64)]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a film is held to before much of it is decoded."""
+
+    pixels: int
+    duration: float
+    streams: int
+
+
+class Look(Struct, frozen=True, kw_only=True, tag="look"):
+    """What is to be known of a film. Descriptors: the film."""
+
+    demuxer: str
+    limits: Limits
+
+
+class Still(Struct, frozen=True, kw_only=True, tag="still"):
+    """A frame that shows what the film is, as JPEG that fits into `edge`. Descriptors: the film, the output."""
+
+    demuxer: str
+    limits: Limits
+    edge: int = 1280
+
+
+class Board(Struct, frozen=True, kw_only=True, tag="board"):
+    """Small pictures of the whole film on one sheet. Descriptors: the film, the output."""
+
+    demuxer: str
+    limits: Limits
+    tiles: int = 100
+    width: int = 160
+
+
+class Peaks(Struct, frozen=True, kw_only=True, tag="peaks"):
+    """The outline of the sound, `points` pairs of its lowest and highest. Descriptors: the film, the output."""
+
+    demuxer: str
+    limits: Limits
+    points: int = 1000
+
+
+class Piece(Struct, frozen=True):
+    """A rendition that was made: the files of its segments, and of its initialization where they need one."""
+
+    name: str
+    count: int
+    fmp4: bool
+
+    @property
+    def init(self) -> str:
+        return f"{self.name}_init.mp4" if self.fmp4 else ""
+
+    @property
+    def ending(self) -> str:
+        return "m4s" if self.fmp4 else "ts"
+
+    @property
+    def segments(self) -> list[str]:
+        return [f"{self.name}_{number:05d}.{self.ending}" for number in range(self.count)]
+
+
+class Check(Struct, frozen=True, kw_only=True, tag="check"):
+    """Whether segments are whole. Descriptors: their folder."""
+
+    piece: Piece
+    video: bool
+    audio: bool
+
+
+class Work(Struct, frozen=True):
+    """One request to the child that decodes."""
+
+    task: Look | Still | Board | Peaks | Check
+
+
+class Encode(Struct, frozen=True):
+    """One request to the child that runs ffmpeg. `{source}` and `{progress}` among the arguments become descriptors. Descriptors: the film, the folder, the progress."""
+
+    arguments: tuple[str, ...]
+    nice: int
+
+
+class Video(Struct, frozen=True, kw_only=True):
+    """The pictures of a film, as shown: upright, and with square pixels."""
+
+    index: Count
+    codec: Word
+    width: Annotated[int, Meta(ge=1, le=1 << 16)]
+    height: Annotated[int, Meta(ge=1, le=1 << 16)]
+    rotation: Literal[0, 90, 180, 270] = 0
+    frame_rate: Annotated[float, Meta(ge=0, le=100_000)] = 0.0
+    bits: Count = 8
+    hdr: bool = False
+    interlaced: bool = False
+    duration: Seconds | None = None
+
+
+class Audio(Struct, frozen=True, kw_only=True):
+    """A track of sound. `language` is empty where it is not told."""
+
+    index: Count
+    codec: Word
+    channels: Count = 0
+    rate: Count = 0
+    language: Word = ""
+    duration: Seconds | None = None
+
+
+class Film(Struct, frozen=True, kw_only=True):
+    """What was found in a film."""
+
+    duration: Seconds
+    video: Video | None = None
+    audio: Annotated[tuple[Audio, ...], Meta(max_length=256)] = ()
+    tools: dict[Word, Word] = {}
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """A picture or an outline that was written."""
+
+    width: Count = 0
+    height: Count = 0
+    duration: Seconds = 0.0
+    tools: dict[Word, Word] = {}
+
+
+class Sheet(Struct, frozen=True, kw_only=True):
+    """A sheet that was written: the size of its pictures, how many stand in a row, and the second that each is of."""
+
+    width: Annotated[int, Meta(ge=1, le=4096)]
+    height: Annotated[int, Meta(ge=1, le=4096)]
+    columns: Annotated[int, Meta(ge=1, le=100)]
+    times: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=1000)]
+    duration: Seconds
+    tools: dict[Word, Word] = {}
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """What was found in segments."""
+
+    video: Seconds = 0.0
+    audio: Seconds = 0.0
+    width: Count = 0
+    height: Count = 0
+    frames: Count = 0
+    codecs: Word = ""
+    keys: Annotated[tuple[Count, ...], Meta(max_length=50_000)] = ()
+    """Of each segment in a container of fragments, the bytes from its beginning to the end of its first picture."""
+
+
+class Ran(Struct, frozen=True):
+    """How ffmpeg ended: its exit status, negative for a signal, and the end of what it said."""
+
+    code: int
+    said: Annotated[str, Meta(max_length=5000)]

@@ -1,0 +1,65 @@
+"""What runs in the other sandbox's child: ffmpeg itself, below it, without a network where the system allows that, and dead as soon as this child is."""
+
+import ctypes
+import os
+import re
+import resource
+import signal
+import subprocess
+from typing import Any
+
+import msgspec
+
+from mediacdn import OverLimits
+from mediacdn_ffmpeg.request import Encode, Ran
+
+TAIL = 2000
+_NEWNET, _NEWUSER = 0x40000000, 0x10000000
+_PDEATHSIG = 1
+_FOLDERS = re.compile(r"(?:/[^\s/:'\"]+)+/")
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+
+def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Run ffmpeg in the folder, to its end."""
+    asked = msgspec.convert(request, Encode)
+    source, folder, progress = descriptors
+    os.lseek(source, 0, os.SEEK_SET)
+    words = [each.replace("{source}", str(source)).replace("{progress}", str(progress)) for each in asked.arguments]
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, allowed = spent.ru_utime + spent.ru_stime, resource.getrlimit(resource.RLIMIT_CPU)[0]
+    libc, mine = ctypes.CDLL(None, use_errno=True), os.getpid()
+
+    def alone() -> None:
+        # Best effort: there is no protocol that ffmpeg may use but the descriptor's. What cannot be isolated here is left to that.
+        if libc.unshare(_NEWNET) != 0:
+            libc.unshare(_NEWUSER | _NEWNET)
+        libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != mine:
+            os._exit(1)
+        os.nice(asked.nice)
+
+    process = subprocess.Popen(  # noqa: S603 - the arguments are ours
+        words, cwd=f"/proc/self/fd/{folder}", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        pass_fds=(source, progress), preexec_fn=alone,  # this process has one thread
+    )  # fmt: skip
+    tail = b""
+    assert process.stderr is not None
+    while chunk := process.stderr.read1(8192):  # type: ignore[attr-defined]
+        tail = (tail + chunk)[-TAIL:]
+    code = process.wait()
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # It catches the signal of the limit, and ends as if it had been interrupted.
+    if code == -signal.SIGXCPU or (code == 255 and spent.ru_utime + spent.ru_stime - before >= allowed - 1):
+        raise OverLimits("It takes more processor time than is allowed")
+    if code in (-signal.SIGKILL, -signal.SIGXFSZ) or b"Cannot allocate memory" in tail or b"File too large" in tail:
+        raise OverLimits("It needs more memory or room than is allowed")
+    answer: dict[str, Any] = msgspec.to_builtins(Ran(code, _cleaned(tail)))
+    return answer
+
+
+def _cleaned(tail: bytes) -> str:
+    """The end of what was said as one line, without places of this machine."""
+    lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines()]
+    text = " / ".join(dict.fromkeys(line for line in lines if line))
+    return _ADDRESS.sub("", _FOLDERS.sub("", "".join(each if each.isprintable() else "?" for each in text)))[-TAIL:]

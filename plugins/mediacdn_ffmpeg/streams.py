@@ -1,0 +1,155 @@
+"""The driver that has ffmpeg make streams: renditions in segments, each looked at, named by what is in it, and listed in playlists that are written here."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+from mediacdn import Argument, Kit, Made, MadeFile, OverLimits, Sink, Source, Undecodable
+from mediacdn_ffmpeg import command, playlists
+from mediacdn_ffmpeg.config import RENDITION, HlsConfig
+from mediacdn_ffmpeg.demuxers import DEMUXERS
+from mediacdn_ffmpeg.ladder import Rendition, ladder
+from mediacdn_ffmpeg.making import OFF, Making, open_making, quality
+from mediacdn_ffmpeg.request import Check, Checked, Film, Piece
+
+MPEGURL = "application/vnd.apple.mpegurl"
+_MOST_PLAYLIST = 16 << 20
+
+
+class Hls:
+    """`hls`: a stream (RFC 8216) of one or more renditions, each with the first track of sound in it, and the other tracks beside them."""
+
+    accepts = tuple(DEMUXERS)
+
+    def __init__(self, config: HlsConfig, making: Making) -> None:
+        self._making = making
+        # What decides which bytes are made is among the arguments, so that another configuration makes another derivative.
+        self.arguments = (
+            Argument(
+                name="renditions", default=",".join(config.renditions), max=200, pattern="[1-9][0-9]{1,3}p(,[1-9][0-9]{1,3}p)*",
+                summary="Boxes of 16:9 by their height; none makes the film larger",
+            ),
+            Argument(name="container", default=config.container, allowed=("fmp4", "mpegts"), summary="Of the segments"),
+            Argument(name="seconds", type="integer", default=config.seconds, min=1, max=20, summary="Of a segment"),
+            *quality(config),
+        )  # fmt: skip
+
+    async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
+        making, media_type = self._making, source.media.media_type
+        folder = await sink.folder()
+        how = await making.how(media_type, spec)
+        async with source.file() as file:
+            film = await making.looking.film(media_type, file)
+            boxes = [int(found[1]) for each in spec["renditions"].split(",") if (found := RENDITION.fullmatch(each))]
+            rungs = ladder(film.video.width, film.video.height, boxes) if film.video else []
+            arguments, names = command.hls(film, rungs, how, container=spec["container"], seconds=spec["seconds"])
+            await making.encode(arguments, file, folder, film.duration, lambda share: sink.progress(share * 0.9))
+        tracks, sounds, pieces, lists = [], [], [], []
+        fmp4 = spec["container"] == "fmp4"
+        for number, name in enumerate(names):
+            rung = rungs[number] if number < len(rungs) else None
+            listed = await asyncio.to_thread(_listed, folder, name, "m4s" if fmp4 else "ts")
+            piece = Piece(name, len(listed), fmp4)
+            checked = await self._checked(film, piece, folder, rung)
+            files, segments, init = await asyncio.to_thread(_named, folder, piece, listed)
+            pieces += files
+            await asyncio.to_thread(_write, folder, f"{name}.playlist", playlists.media_playlist(segments, init))
+            if rung is not None or not rungs:
+                keys = checked.keys if rung is not None and len(checked.keys) == len(segments) else ()
+                track = playlists.Track(
+                    name=name, segments=segments, codecs=checked.codecs, keys=keys, width=checked.width, height=checked.height,
+                    frame_rate=_rate(film, checked.frames / max(checked.video, 0.04)),
+                )  # fmt: skip
+                tracks.append(track)
+                lists.append(name)
+                if keys:
+                    lists.append(f"{name}-keys")
+                    await asyncio.to_thread(_write, folder, f"{name}-keys.playlist", playlists.key_playlist(track, init))
+            else:
+                lists.append(name)
+                sounds.append(playlists.Sound(name, film.audio[number - len(rungs) + 1].language))
+            await sink.progress(0.9 + 0.1 * (number + 1) / len(names))
+        first = film.audio[0].language if film.audio else ""
+        master = playlists.master_playlist(tracks, sounds, first, version=7 if fmp4 else 4 if sounds else 3)
+        await asyncio.to_thread(_write, folder, "master.playlist", master)
+        await asyncio.to_thread(os.write, sink.file(), master.encode())
+        pieces += [MadeFile(f"{name}.playlist", f"{name}.m3u8", MPEGURL) for name in lists]
+        pieces.append(MadeFile("master.playlist", "master.m3u8", MPEGURL))
+        top = rungs[0] if rungs else None
+        return Made(
+            media_type=MPEGURL, width=top.width if top else None, height=top.height if top else None, duration=round(film.duration, 3),
+            facts={"renditions": names, "segments": sum(len(each.segments) for each in tracks)}, tools={**making.tools, **film.tools},
+            files=tuple(pieces), manifest="master.m3u8",
+        )  # fmt: skip
+
+    async def _checked(self, film: Film, piece: Piece, folder: int, rung: Rendition | None) -> Checked:
+        """Look at what was made before anybody else does. Raises: Undecodable."""
+        looking = self._making.looking
+        video, audio = rung is not None, bool(film.audio)
+        checked = await looking.done(Check(piece=piece, video=video, audio=audio), Checked, folder)
+        made = checked.video if video else checked.audio
+        wanted = (film.video.duration if video and film.video else film.audio[0].duration) or film.duration
+        # A frame or packet more or less is no difference; what was asked for in whole frames of 60 a second at most may lack one of the film's.
+        slack = OFF + (max(1 / film.video.frame_rate, 1 / command.FASTEST) if video and film.video and film.video.frame_rate else 0.05)
+        if made < wanted - slack:
+            raise Undecodable(f"The film says that it is {wanted:.1f} s long, and ends after {made:.1f} s: it is damaged or cut short")
+        if made > wanted + slack and made > film.duration + slack:
+            raise Undecodable(f"What was made is {made:.1f} s long, and the film {wanted:.1f} s: its times are damaged")
+        return checked
+
+
+def _rate(film: Film, found: float) -> float:
+    """The film's own frame rate, where what was made has about as many."""
+    told = film.video.frame_rate if film.video else 0.0
+    return told if abs(found - told) < 0.03 * told else found
+
+
+def _listed(folder: int, name: str, ending: str) -> tuple[playlists.Segment, ...]:
+    try:
+        text = _bytes(folder, f"{name}.m3u8", _MOST_PLAYLIST).decode("ascii")
+        return playlists.read(text, name, ending)
+    except (OSError, ValueError) as error:
+        raise Undecodable("Nothing whole was made of the film") from error
+
+
+def _named(folder: int, piece: Piece, listed: tuple[playlists.Segment, ...]) -> tuple[list[MadeFile], tuple[playlists.Segment, ...], str]:
+    """Name files by what is in them: an address never means other bytes, so that who plays what was made before is not served what is made now."""
+    name, media_type = piece.name, "video/mp4" if piece.fmp4 else "video/mp2t"
+    files, segments, init = [], [], ""
+    if piece.init:
+        init = f"segments/{name}-init-{_digest(folder, piece.init)[0]}.mp4"
+        files.append(MadeFile(piece.init, init, media_type))
+    for number, each in enumerate(listed):
+        digest, size = _digest(folder, each.name)
+        path = f"segments/{name}-{number:05d}-{digest}.{piece.ending}"
+        files.append(MadeFile(each.name, path, media_type))
+        segments.append(playlists.Segment(path, each.seconds, size))
+    return files, tuple(segments), init
+
+
+def _digest(folder: int, name: str) -> tuple[str, int]:
+    content = _bytes(folder, name, 1 << 30)
+    return sha256(content).hexdigest()[:12], len(content)
+
+
+def _bytes(folder: int, name: str, most: int) -> bytes:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OverLimits("A segment that was made is larger than is allowed")
+    return content
+
+
+def _write(folder: int, name: str, text: str) -> None:
+    with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder), "w") as file:
+        file.write(text)
+
+
+@asynccontextmanager
+async def open_hls(config: HlsConfig, kit: Kit) -> AsyncIterator[Hls]:
+    """Open the action. Raises: ConfigError, where a worker has no ffmpeg; Unavailable."""
+    async with open_making(config, kit) as making:
+        yield Hls(config, making)
