@@ -30,6 +30,7 @@ from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
 from mediacdn.interfaces import (
     Action,
+    Adopts,
     Authenticator,
     Authorizer,
     Bus,
@@ -93,6 +94,7 @@ else:
 __all__ = [
     "Action",
     "Admission",
+    "Adopts",
     "Argument",
     "AuthUnavailable",
     "Authenticator",

@@ -23,7 +23,18 @@ from mediacdn.config import Config
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.derivation.variants import Variants
-from mediacdn.drivers import Opened, SystemClock, edge_folder, maker, open_actions, open_drivers, open_stamps, recipe_registry
+from mediacdn.drivers import (
+    Opened,
+    SystemClock,
+    edge_folder,
+    ingest_of,
+    maker,
+    open_actions,
+    open_drivers,
+    open_stamps,
+    recipe_registry,
+    uploads_of,
+)
 from mediacdn.edge.files import OpenFiles
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.opening import open_edge
@@ -31,7 +42,6 @@ from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hot import HotReads
-from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Action, LocalPaths, Storage
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
@@ -39,7 +49,6 @@ from mediacdn.keyring import open_keyring
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
-from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry
 from mediacdn.routes.admin import admin_routes
 from mediacdn.routes.ancestry import ancestry_routes
@@ -48,13 +57,15 @@ from mediacdn.routes.contract import SCHEMES, ClosedStructs
 from mediacdn.routes.front import Front
 from mediacdn.routes.jobs import job_routes
 from mediacdn.routes.links import Signer, link_routes
-from mediacdn.routes.media import Reads, Uploads, media_routes
+from mediacdn.routes.media import Posts, Reads, media_routes
 from mediacdn.routes.operations import operation_routes
 from mediacdn.routes.problem import known_methods, on_error
 from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
+from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.tasks import task_routes
+from mediacdn.routes.uploads import Resumable, options, upload_routes
 from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching
@@ -136,7 +147,9 @@ def create_app(
     app.state.draining = False
     app.state.failure = None
     app.state.exposition = exposition or partial(_exposed, metrics)
-    app.asgi_handler = front = Front(app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app))
+    app.asgi_handler = front = Front(
+        app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app), options(config.limits.largest)
+    )
     return app
 
 
@@ -202,20 +215,9 @@ async def _rooms(
     senders = Senders(delivery, edge, opened.storages, opened.digests, files)
     lifecycle = Lifecycle(catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit)
     new_id = Ulids()
-    ingest = Ingest(
-        catalog=opened.catalog,
-        storages=opened.storages,
-        routing=config.routing,
-        limits=config.limits,
-        default_lifetime=config.lifecycle.default_expires_in,
-        access=access,
-        counters=opened.counters,
-        inspection=opened.inspection,
-        clock=clock,
-        new_id=new_id,
-        emit=emit,
-        plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
-    )
+    ingest = ingest_of(config, opened, plugins, recipes, access=access, new_id=new_id, emit=emit)
+    uploads = uploads_of(config, opened, ingest, new_id)
+    stored = StoredAnswers(access, addresses, clock)
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
     tasks = Tasks(catalog=opened.catalog, registry=recipes, told=changes.told, new_id=new_id, clock=clock, attempts=config.jobs.attempts)
@@ -236,15 +238,23 @@ async def _rooms(
         variants=variants,
         clock=clock,
     )
-    uploads = Uploads(
-        ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
+    posts = Posts(ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, answers=stored, clock=clock)
+    resumable = Resumable(
+        uploads=uploads,
+        callers=callers,
+        access=access,
+        limits=config.limits,
+        addresses=addresses,
+        answers=stored,
+        clock=clock,
     )
     default = config.storage.get("default") or next(iter(config.storage.values()))
     core = MediaCore(
         callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
     )
     for handler in [
-        *media_routes(reads, uploads),
+        *media_routes(reads, posts),
+        *upload_routes(resumable),
         *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
         *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
@@ -291,6 +301,7 @@ async def _rooms(
         for each in (beat, following):
             with suppress(asyncio.CancelledError):
                 await each
+        await uploads.close()
         ingest.close()
         hearing.shutdown(wait=True, cancel_futures=True)
 

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
+from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.changes import Changes
 from mediacdn.config import Config, decode_driver
@@ -20,17 +21,20 @@ from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.hookspecs import Kit
+from mediacdn.ingest import Ingest
 from mediacdn.inspection import Inspection
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Bus, CachePolicy, Counters, Inspector, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
+from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry, check_tables
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
 from mediacdn.ulids import Ulids
+from mediacdn.uploads.sessions import Uploads
 
 
 class SystemClock:
@@ -56,9 +60,9 @@ class Opened(Struct, frozen=True):
 
 @asynccontextmanager
 async def open_drivers(
-    config: Config, plugins: Plugins, registry: CollectorRegistry, *, storage_only: bool = False
+    config: Config, plugins: Plugins, registry: CollectorRegistry, *, use: Literal["serve", "work", "tend"] = "serve"
 ) -> AsyncIterator[Opened]:
-    """Open catalog, storages and (unless `storage_only`) who-may drivers in order; close them in reverse. Raises: StartupError, Unavailable."""
+    """Open catalog and storages, to work also what uploads are judged by, to serve also who knows callers and copies; close them in reverse. Raises: StartupError, Unavailable."""
     data = Path(config.server.data)
     clock = SystemClock()
 
@@ -77,23 +81,23 @@ async def open_drivers(
                 driver.open(decode_driver(driver.config, own, f"storage.{name}"), kit(f"storage.{name}"))
             )
             storages[name] = metrics.around(Retrying(Verifying(opened, digests.get)), name)
-        names = () if storage_only else config.auth.authenticators
+        names = config.auth.authenticators if use == "serve" else ()
         authenticators: list[Authenticator] = [
             await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
         ]
         authorizer: Authorizer | None = None
-        if config.auth.authorizer is not None and not storage_only:
+        if config.auth.authorizer is not None and use != "tend":
             name = config.auth.authorizer
             authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
         bus: Bus | None = None
         if config.edge.bus is not None:
             bus = await stack.enter_async_context(_open_edge(config, plugins, "bus", config.edge.bus, kit(config.edge.bus)))
         policy: CachePolicy = Rules(config.edge, {name for name, each in storages.items() if isinstance(each, LocalPaths)})
-        if config.edge.policy != "rules" and not storage_only:
+        if config.edge.policy != "rules" and use == "serve":
             name = config.edge.policy
             policy = Guarded(await stack.enter_async_context(_open_edge(config, plugins, "cache_policy", name, kit(name))), name)
         inspectors: dict[str, Inspector] = {}
-        for name in () if storage_only else config.inspection.inspectors:
+        for name in () if use == "tend" else config.inspection.inspectors:
             driver = plugins.driver("inspector", name, "inspection.inspectors")
             settings = decode_driver(driver.config, config.inspection.drivers.get(name, {}), f"inspection.{name}")
             inspectors[name] = await stack.enter_async_context(driver.open(settings, kit(f"inspection.{name}")))
@@ -156,6 +160,45 @@ def maker(
         new_id=Ulids(),
         emit=emit,
         told=changes.told,
+    )
+
+
+def ingest_of(
+    config: Config,
+    opened: Opened,
+    plugins: Plugins,
+    recipes: Registry,
+    *,
+    access: Access,
+    new_id: Callable[[], str],
+    emit: Callable[[Event], None] = lambda event: None,
+) -> Ingest:
+    return Ingest(
+        catalog=opened.catalog,
+        storages=opened.storages,
+        routing=config.routing,
+        limits=config.limits,
+        default_lifetime=config.lifecycle.default_expires_in,
+        access=access,
+        counters=opened.counters,
+        inspection=opened.inspection,
+        clock=SystemClock(),
+        new_id=new_id,
+        emit=emit,
+        plan=Planner(recipes, plugins.plans, new_id, config.jobs.attempts),
+    )
+
+
+def uploads_of(config: Config, opened: Opened, ingest: Ingest, new_id: Callable[[], str]) -> Uploads:
+    return Uploads(
+        catalog=opened.catalog,
+        storages=opened.storages,
+        ingest=ingest,
+        settings=config.uploads,
+        limits=config.limits,
+        data=Path(config.server.data),
+        clock=SystemClock(),
+        new_id=new_id,
     )
 
 

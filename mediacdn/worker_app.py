@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from mediacdn.access import Access
 from mediacdn.changes import Changes
 from mediacdn.config import Config
 from mediacdn.derivation.recipes import RecipeWork
-from mediacdn.drivers import Opened, SystemClock, maker, open_actions, open_drivers, open_stamps, recipe_registry
+from mediacdn.drivers import Opened, SystemClock, ingest_of, maker, open_actions, open_drivers, open_stamps, recipe_registry, uploads_of
 from mediacdn.edge.files import OpenFiles
 from mediacdn.jobs.runner import Runner
 from mediacdn.lifecycle import Lifecycle
-from mediacdn.model import Change
+from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.planning import KIND
+from mediacdn.ulids import Ulids
+from mediacdn.uploads.sessions import Uploads
 from mediacdn.worker import Chore, work
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -39,26 +43,37 @@ async def run_worker(
 
     loaded = plugins or Plugins.load(config.plugins)
     own = registry or CollectorRegistry()
-    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own, worker=True) as actions:
+    async with open_drivers(config, loaded, own, use="work") as opened, open_actions(config, loaded, own, worker=True) as actions:
         stamps = await open_stamps(config)
         changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
         rows, settings = opened.catalog.jobs, config.jobs
-        recipes = RecipeWork(
-            opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
-        )
+        registry_ = recipe_registry(config, loaded, actions)
+        recipes = RecipeWork(opened.catalog, registry_, maker(config, opened, actions, changes), SystemClock())
+        new_id = Ulids()
+        access = Access(config.auth, config.lifecycle, opened.authorizer)
+        hearing = ThreadPoolExecutor(1, "events")
+
+        def emit(event: Event) -> None:
+            hearing.submit(loaded.emit, event)
+
+        ingest = ingest_of(config, opened, loaded, registry_, access=access, new_id=new_id, emit=emit)
+        uploads = uploads_of(config, opened, ingest, new_id)
         runner = Runner(rows, {KIND: recipes}, changes.told, settings)
 
         def bell(lane: str) -> TableBell:
             return TableBell(rows, lane, settings.poll_every)
 
         async with asyncio.TaskGroup() as group:
-            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes)))]
+            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes, uploads)))]
             await work_lanes(settings.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
             for each in round_about:
                 each.cancel()
+        await uploads.close()
+        ingest.close()
+        hearing.shutdown(wait=True, cancel_futures=True)
 
 
-def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Chore]:
+def chores(config: Config, opened: Opened, changes: Changes, uploads: Uploads) -> Mapping[str, Chore]:
     """What comes round in a worker."""
     clock = SystemClock()
     lifecycle = sweeper(opened, changes.told)
@@ -67,6 +82,16 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         swept = await lifecycle.sweep(timedelta(seconds=config.lifecycle.abandoned_after))
         if swept:
             log.info("swept", objects=len(swept))
+
+    async def end_uploads() -> None:
+        ended = await uploads.end_all()
+        if ended:
+            log.info("uploads of dead processes ended", uploads=ended)
+
+    async def reap_uploads() -> None:
+        reaped = await uploads.reap()
+        if reaped:
+            log.info("staged uploads removed", uploads=reaped)
 
     async def retire() -> None:
         retired = await lifecycle.retire()
@@ -96,6 +121,8 @@ def chores(config: Config, opened: Opened, changes: Changes) -> Mapping[str, Cho
         "jobs": Chore(600.0, prune_jobs),
         "sweep": Chore(every, sweep),
         "retire": Chore(every, retire),
+        "ending": Chore(min(every, 5.0), end_uploads),
+        "reaping": Chore(every, reap_uploads),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),
     }

@@ -18,6 +18,7 @@ from mediacdn.catalog.migrate import pending
 from mediacdn.catalog.objects import ObjectRows
 from mediacdn.catalog.refusals import RefusalRows
 from mediacdn.catalog.transactions import Transactions
+from mediacdn.catalog.uploads import UploadRows
 from mediacdn.catalog.variants import VariantRows
 from mediacdn.config import Database
 from mediacdn.errors import StartupError
@@ -37,6 +38,7 @@ class Catalog:
         self.idempotency = IdempotencyRows(transactions, clock)
         self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)
+        self.uploads = UploadRows(transactions, clock)
         self.variants = VariantRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)
 

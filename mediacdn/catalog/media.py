@@ -15,14 +15,14 @@ from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.owners import credit, used
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
-from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
+from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, WITHOUT_BYTES, card_of, erase_tags, media_of, write_tags
 from mediacdn.catalog.sharing import let_go
 from mediacdn.catalog.tables import media
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.variants import forget_variants
 from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed
 from mediacdn.interfaces import Clock
-from mediacdn.model import Card, Change, Media, State
+from mediacdn.model import Card, Change, Media, State, Status
 
 CHANGEABLE = frozenset({"title", "tags", "public", "expires_at", "metadata"})
 
@@ -135,6 +135,18 @@ class MediaRows:
             await let_go(connection, gone.storage, gone.storage_key)
             await forget_variants(connection, id)
             return gone, await append(connection, [id], now)
+
+        return await self._transactions.write(work)
+
+    async def give_up(self, id: str, why: str) -> list[Change]:
+        """Say of a media without bytes that none will come, and why; nothing when it has some, or is not here."""
+        waiting = (media.c.id == id) & media.c.status.in_(WITHOUT_BYTES) & (media.c.state != GONE)
+
+        async def work(connection: AsyncConnection) -> list[Change]:
+            now = self._clock.now()
+            values = {"status": Status.FAILED.value, "error_message": why, "updated_at": now, "version": media.c.version + 1}
+            found = (await connection.execute(update(media).where(waiting).values(values))).rowcount
+            return await append(connection, [id] if found else [], now)
 
         return await self._transactions.write(work)
 

@@ -9,17 +9,18 @@ from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import holder
 from mediacdn.catalog.derivatives import like_its_source
 from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
-from mediacdn.catalog.owners import charge, used
-from mediacdn.catalog.rows import write_media
+from mediacdn.catalog.owners import charge, credit, used
+from mediacdn.catalog.rows import fulfil, write_media
 from mediacdn.catalog.sharing import share
-from mediacdn.catalog.tables import objects, refusals
+from mediacdn.catalog.tables import UNFINISHED, objects, refusals, uploads
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
 from mediacdn.interfaces import Clock
@@ -48,11 +49,19 @@ class ObjectRows:
         self._clock = clock
 
     async def intend(self, storage: str, key: str) -> None:
-        """Say that bytes are about to be written at a key that was never used; until `commit` they belong to the sweeper once nobody touches them."""
+        """Say that bytes are about to be written at a key that no media ever had; until `commit` they belong to the sweeper once nobody touches them.
+
+        An upload that is tried again says it again. Raises: CatalogUnavailable, also when the sweeper has taken the key away.
+        """
         row = {"storage": storage, "key": key, "size": 0, "refcount": 0, "state": "writing", "touched_at": self._clock.now(), "etag": ""}
+        intent = self._transactions.insert(objects).values(row)
+        again = intent.on_conflict_do_update(
+            index_elements=["storage", "key"], set_={"touched_at": row["touched_at"]}, where=_at(storage, key, "writing")
+        )
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(insert(objects).values(row))
+            if (await connection.execute(again)).rowcount != 1:
+                raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
 
         await self._transactions.write(work)
 
@@ -67,15 +76,18 @@ class ObjectRows:
 
         await self._transactions.write(work)
 
-    async def settle(self, media: Media, *, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob] = ()) -> Settled:
+    async def settle(
+        self, media: Media, *, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob] = (), registered: bool = False
+    ) -> Settled:
         """Spare the bytes of an upload whose digest is known, where that is possible; `media` names the key that was intended.
 
         "duplicate" and "shared" are final and the intent is gone; "new" has written nothing and asks for the bytes and `commit`.
-        `quota` is the owner's bytes, 0 for none. Raises: ContentRefused, QuotaExceeded (the intent stays), CatalogUnavailable.
+        `quota` is the owner's bytes, 0 for none. A `registered` media has its row already, and is nobody's duplicate: its id was told.
+        Raises: ContentRefused, QuotaExceeded (the intent stays), CatalogUnavailable, also when a registered media was changed meanwhile.
         """
 
         async def work(connection: AsyncConnection) -> Settled:
-            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
+            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs, registered)
             if settled is not None:
                 await connection.execute(delete(objects).where(_at(media.storage, media.storage_key, "writing")))
                 return settled
@@ -86,7 +98,15 @@ class ObjectRows:
         return await self._transactions.write(work)
 
     async def commit(
-        self, media: Media, *, dedupe_key: str | None, quota: int, etag: str, jobs: Sequence[NewJob] = (), held: Held | None = None
+        self,
+        media: Media,
+        *,
+        dedupe_key: str | None,
+        quota: int,
+        etag: str,
+        jobs: Sequence[NewJob] = (),
+        held: Held | None = None,
+        registered: bool = False,
     ) -> Settled:
         """Record a media whose bytes are durable at its key, with its `jobs`; `etag` is the storage's mark of them.
 
@@ -102,7 +122,7 @@ class ObjectRows:
             if held is not None:
                 await insist(connection, held)
             media = given if given.source_id is None else await like_its_source(connection, given)
-            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
+            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs, registered)
             if settled is not None:
                 await connection.execute(update(objects).where(intent).values(state="deleting"))
                 return settled
@@ -116,29 +136,39 @@ class ObjectRows:
             }
             if (await connection.execute(update(objects).where(intent).values(live))).rowcount != 1:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
-            await charge(connection, self._transactions.insert, media.owner, media.size, quota)
-            await write_media(connection, media, dedupe_key)
-            await plan(connection, jobs, self._clock.now())
-            return Settled("new", media)
+            return Settled("new", await self._write(connection, media, dedupe_key, quota, jobs, registered))
 
         return await self._transactions.write(work)
 
     async def _without_bytes(
-        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob]
+        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob], registered: bool
     ) -> Settled | None:
         """Answer with what is already there: the media itself, or its bytes under another media."""
         await lock_digest(connection, media.digest)
         if (await connection.execute(select(refusals.c.digest).where(refusals.c.digest == media.digest))).first() is not None:
             raise ContentRefused()
-        if dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:
+        if not registered and dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:
             return Settled("duplicate", existing)
         if (found := await share(connection, media.storage, media.digest)) is None:
             return None
         shared = replace(media, storage_key=found[0], storage_etag=found[1])
-        await charge(connection, self._transactions.insert, shared.owner, shared.size, quota)
-        await write_media(connection, shared, dedupe_key)
+        return Settled("shared", await self._write(connection, shared, dedupe_key, quota, jobs, registered))
+
+    async def _write(
+        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob], registered: bool
+    ) -> Media:
+        await charge(connection, self._transactions.insert, media.owner, media.size, quota)
+        if registered:
+            await credit(connection, media.owner, 0)  # it was counted when it was registered
+            taken = dedupe_key is not None and await holder(connection, dedupe_key, self._clock.now()) is not None
+            if not await fulfil(connection, media, None if taken else dedupe_key):
+                raise CatalogUnavailable("The media was changed meanwhile; try again")
+        else:
+            await write_media(connection, media, dedupe_key)
         await plan(connection, jobs, self._clock.now())
-        return Settled("shared", shared)
+        if registered:
+            await append(connection, [media.id], self._clock.now())
+        return media
 
     async def abandon(self, storage: str, key: str) -> bool:
         """Give up an intended key. True: its bytes are the caller's to delete; False: they are a media's by now, or were given up and forgotten."""
@@ -148,6 +178,14 @@ class ObjectRows:
             return (await connection.execute(select(objects.c.key).where(_at(storage, key, "deleting")))).first() is not None
 
         return await self._transactions.write(work)
+
+    async def lives(self, storage: str, key: str) -> bool:
+        """Whether the bytes at a key are some media's."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(select(objects.c.key).where(_at(storage, key, "live")))).first() is not None
+
+        return await self._transactions.read(work)
 
     async def forget(self, storage: str, key: str) -> None:
         """Drop the row of an object whose bytes are gone; idempotent."""
@@ -162,7 +200,8 @@ class ObjectRows:
 
         The latter are thereby given up, unless this is a `dry_run`.
         """
-        stale = and_(objects.c.state == "writing", objects.c.touched_at < older_than)
+        claimed = select(uploads.c.id).where(uploads.c.storage == objects.c.storage, uploads.c.key == objects.c.key, UNFINISHED).exists()
+        stale = and_(objects.c.state == "writing", objects.c.touched_at < older_than, ~claimed)
         some = select(objects.c.storage, objects.c.key).order_by(objects.c.touched_at).limit(limit)
         # The update tests the state once more by itself: an upload that commits meanwhile keeps its bytes.
         give_up = update(objects).where(stale, tuple_(objects.c.storage, objects.c.key).in_(some.where(stale))).values(state="deleting")

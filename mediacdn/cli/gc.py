@@ -42,5 +42,5 @@ async def _sweep(config: "Config", *, dry_run: bool) -> list[tuple[str, str]]:
     plugins = Plugins.load(config.plugins)
     if await pending(config.database, Path(config.server.data), plugins.branches()):
         raise StartupError("the catalog's tables are behind this program: run `mediacdn migrate`")
-    async with open_drivers(config, plugins, CollectorRegistry(), storage_only=True) as opened:
+    async with open_drivers(config, plugins, CollectorRegistry(), use="tend") as opened:
         return await sweeper(opened).sweep(timedelta(seconds=config.lifecycle.abandoned_after), dry_run=dry_run)

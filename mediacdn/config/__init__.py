@@ -17,6 +17,7 @@ from mediacdn.config.sections import (
     Section,
     Server,
     Signing,
+    Uploads,
     Variants,
 )
 from mediacdn.config.showing import masked
@@ -38,6 +39,7 @@ __all__ = [
     "Section",
     "Server",
     "Signing",
+    "Uploads",
     "Variants",
     "decode_driver",
     "load",

@@ -50,6 +50,11 @@ def check(config: Config, reader: Reader) -> None:
     _names(config.storage, ("storage",), reader)
     for number, rule in enumerate(config.routing):
         _conditions(rule, ("routing", number), config, reader)
+    if config.uploads.direct is not None and config.uploads.direct not in config.storage:
+        reader.problem(
+            ("uploads", "direct"),
+            f"names {config.uploads.direct!r}, which is not configured{_meant(config.uploads.direct, config.storage)}",
+        )
     _edge(config.edge, config, reader)
     _variants(config.variants, reader)
     _once(config.plugins, ("plugins",), reader)

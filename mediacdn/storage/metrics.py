@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import LocalPaths, Room, Storage
 from mediacdn.model import ByteRange, ObjectInfo
+from mediacdn.storage.powers import pass_on
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Measured:
         self._metrics = metrics
         self._in = metrics.bytes.labels(name, "in")
         self._out = metrics.bytes.labels(name, "out")
+        pass_on(self, inner)
         # On the instance, like powers.pass_on, but timed.
         if isinstance(inner, LocalPaths):
             vars(self)["open_file"] = self._open_file

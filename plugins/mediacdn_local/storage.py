@@ -1,4 +1,4 @@
-"""The driver's face to the core: the five verbs, LocalPaths and Room, with every blocking call in a thread of its own pools."""
+"""The driver's face to the core: the five verbs, LocalPaths, Room and Adopts, with every blocking call in a thread of its own pools."""
 
 import asyncio
 import os
@@ -87,6 +87,9 @@ class LocalStorage:
 
     def open_file(self, key: str) -> int:
         return translated(self._tree.open_file, place_of(key))
+
+    async def adopt(self, key: str, path: str) -> ObjectInfo | None:
+        return await self._writes.run(self._tree.adopt, place_of(key), path)
 
     async def free(self) -> int:
         available, _ = await self._reads.run(self._tree.available)

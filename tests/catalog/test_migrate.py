@@ -65,7 +65,7 @@ async def on(config: Database, data: Path, ask: Callable[[Any], Any]) -> Any:
 async def test_from_nothing(empty: Database, tmp_path: Path) -> None:
     data = tmp_path / "not" / "there"
     assert await pending(empty, data)
-    assert await migrate(empty, data) == ["0001", "0002", "0003"]
+    assert await migrate(empty, data) == ["0001", "0002", "0003", "0005"]
     assert not await pending(empty, data)
     assert await migrate(empty, data) == []
 
@@ -153,7 +153,7 @@ async def test_newer_is_refused(empty: Database, tmp_path: Path) -> None:
 
 async def test_branches(empty: Database, tmp_path: Path, branch: Callable[..., Branch]) -> None:
     first = branch("CREATE TABLE plug_one (id INTEGER)")
-    assert await migrate(empty, tmp_path, [first]) == ["0001", "0002", "0003", "p1"]
+    assert await migrate(empty, tmp_path, [first]) == ["0001", "0002", "0003", "0005", "p1"]
     second = branch("CREATE TABLE plug_one (id INTEGER)", "CREATE TABLE plug_two (id INTEGER)")
     assert await pending(empty, tmp_path, [second])
     assert not await pending(empty, tmp_path), "a plugin that was taken out is in nobody's way"
