@@ -54,6 +54,7 @@ from mediacdn.routes.admin import admin_routes
 from mediacdn.routes.ancestry import ancestry_routes
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import SCHEMES, ClosedStructs
+from mediacdn.routes.direct import direct_routes
 from mediacdn.routes.front import Front
 from mediacdn.routes.jobs import job_routes
 from mediacdn.routes.links import Signer, link_routes
@@ -72,6 +73,7 @@ from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
 from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
+from mediacdn.uploads.direct import Direct
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
@@ -248,6 +250,15 @@ async def _rooms(
         answers=stored,
         clock=clock,
     )
+    direct = Direct(
+        uploads=uploads,
+        catalog=opened.catalog,
+        storages=opened.storages,
+        ingest=ingest,
+        clock=clock,
+        new_id=new_id,
+        attempts=config.jobs.attempts,
+    )
     default = config.storage.get("default") or next(iter(config.storage.values()))
     core = MediaCore(
         callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
@@ -255,6 +266,7 @@ async def _rooms(
     for handler in [
         *media_routes(reads, posts),
         *upload_routes(resumable),
+        *direct_routes(direct, uploads, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock),
         *record_routes(records, access=access, ingest=ingest, lifecycle=lifecycle, limits=config.limits, addresses=addresses, clock=clock),
         *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),

@@ -246,6 +246,18 @@ class Ingest:
         finally:
             self._flying.discard((storage_name, key))
 
+    def promise(self, intake: Intake, size: int) -> None:
+        """Refuse what could only be refused, going by what is declared alone. Raises: TooLarge, TypeNotAllowed."""
+        limit = self._largest if intake.media_type is None else self._check_type(intake, intake.media_type)
+        if size > limit:
+            raise TooLarge(f"At most {limit} bytes are accepted", max_upload_size=limit)
+
+    def end_of(self, intake: Intake, now: datetime) -> datetime | None:
+        """When a media with these parameters expires."""
+        if intake.expires_at is None and self._default_lifetime:
+            return now + timedelta(seconds=self._default_lifetime)
+        return intake.expires_at
+
     def judge(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, int, str]:
         """Tell from an upload's first bytes its type, the limit of its size, and the storage it belongs in. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
         media_type = sniff(head[:HEAD])
@@ -405,9 +417,6 @@ class Ingest:
         if registered is not None:
             bytes_ = {"status": Status.READY, "kind": kind(media_type), "media_type": media_type, "size": size, "digest": digest}
             return replace(registered, storage=storage, storage_key=key, updated_at=now, **bytes_)
-        expires_at = intake.expires_at
-        if expires_at is None and self._default_lifetime:
-            expires_at = now + timedelta(seconds=self._default_lifetime)
         return Media(
             id=media_id,
             owner=principal.id,
@@ -425,7 +434,7 @@ class Ingest:
             storage_key=key,
             created_at=now,
             updated_at=now,
-            expires_at=expires_at,
+            expires_at=self.end_of(intake, now),
         )
 
     def _dedupe_key(self, media: Media) -> str:

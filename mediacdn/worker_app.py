@@ -20,6 +20,8 @@ from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.planning import KIND
 from mediacdn.ulids import Ulids
+from mediacdn.uploads.direct import KIND as PROMOTE
+from mediacdn.uploads.direct import Promotion
 from mediacdn.uploads.sessions import Uploads
 from mediacdn.worker import Chore, work
 
@@ -58,7 +60,8 @@ async def run_worker(
 
         ingest = ingest_of(config, opened, loaded, registry_, access=access, new_id=new_id, emit=emit)
         uploads = uploads_of(config, opened, ingest, new_id)
-        runner = Runner(rows, {KIND: recipes}, changes.told, settings)
+        promotion = Promotion(uploads=uploads, catalog=opened.catalog, storages=opened.storages, ingest=ingest, told=changes.told)
+        runner = Runner(rows, {KIND: recipes, PROMOTE: promotion}, changes.told, settings)
 
         def bell(lane: str) -> TableBell:
             return TableBell(rows, lane, settings.poll_every)

@@ -86,7 +86,16 @@ class Uploads:
     # A session's beginning, and how it is found again.
 
     async def create(
-        self, principal: Principal, intake: Intake, *, size: int | None, role: str = "whole", told: str = "", concat: str = "", **more: Any
+        self,
+        principal: Principal,
+        intake: Intake,
+        *,
+        size: int | None,
+        role: str = "whole",
+        told: str = "",
+        concat: str = "",
+        lifetime: timedelta | None = None,
+        **more: Any,
     ) -> tuple[Upload, str]:
         """Begin an upload: its row, and the token in its URL, which nobody can learn again. Raises: TooLarge, TooManyRequests, QuotaExceeded."""
         await self._ingest.admit(principal, size)
@@ -103,7 +112,7 @@ class Uploads:
             told=told,
             concat=concat,
             created_at=now,
-            expires_at=now + self._lifetime,
+            expires_at=now + (lifetime or self._lifetime),
             **more,
         )
         await self._rows.create(new, most=self.settings.per_owner, quota=self._quota if role != "partial" else 0)
@@ -298,7 +307,7 @@ class Uploads:
             if hopeless(error):
                 await self._rows.fail(row.id, fence=row.fence, error=problem(error))
                 self._meters.forget(row.id)
-                await self._clean(row)
+                await self.clean(row)
                 raise Refused(problem(error), error.headers) from error
             raise
         else:
@@ -308,7 +317,7 @@ class Uploads:
             )
             self._meters.forget(row.id)
             for each in [row, *joined]:
-                await self._clean(each)
+                await self.clean(each)
             return stored
         finally:
             beating.cancel()
@@ -366,9 +375,9 @@ class Uploads:
         self._meters.forget(upload.id)
         row = await self._rows.get(upload.id)
         if row is not None:
-            await self._clean(row)
+            await self.clean(row)
 
-    async def _clean(self, row: Upload) -> bool:
+    async def clean(self, row: Upload) -> bool:
         """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now."""
         try:
             await self._place(row).drop(row)
@@ -396,7 +405,7 @@ class Uploads:
         reaped = 0
         while ids := await self._rows.leftovers():
             rows = [row for row in [await self._rows.get(each) for each in ids] if row is not None]
-            cleaned = [await self._clean(row) for row in rows]
+            cleaned = [await self.clean(row) for row in rows]
             reaped += sum(cleaned)
             if not all(cleaned):
                 break
