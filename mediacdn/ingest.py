@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.objects import Settled
 from mediacdn.config import Limits, Rule
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
@@ -24,7 +25,7 @@ from mediacdn.inspection import Inspection, Watch
 from mediacdn.interfaces import Clock, Counters, Storage
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.metering import Meter, batches, first, rejoined
-from mediacdn.model import Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
+from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
 from mediacdn.sniff import HEAD, contradicts, extension, kind, sniff
 from mediacdn.storage.placement import place
 
@@ -49,6 +50,8 @@ class Stored(Struct, frozen=True):
     media: Media
     created: bool
     ignored: tuple[str, ...] = ()
+    changes: Sequence[Change] = ()
+    """Of a media that was registered before: to be told."""
 
 
 class _AlreadyHere(Exception):
@@ -186,7 +189,7 @@ class Ingest:
                 media, dedupe_key=self._own_key(media), quota=self._limits.quota_per_owner, jobs=jobs, registered=registered is not None
             )
             if settled.kind != "new":
-                raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()))
+                raise _AlreadyHere(_outcome(settled, intake()))
             final.append((media, jobs))
 
         upload = Incoming(
@@ -286,7 +289,7 @@ class Ingest:
         if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
             await self._storages[media.storage].delete(media.storage_key)
             await self._catalog.objects.forget(media.storage, media.storage_key)
-        stored = _outcome(settled.kind, settled.media, intake)
+        stored = _outcome(settled, intake)
         if stored.created:
             self._tell(stored.media)
         return stored
@@ -459,9 +462,10 @@ def _wait(seconds: float, of: str) -> TooManyRequests:
     return TooManyRequests(f"Too many {of}; try again later", headers={"Retry-After": str(max(1, int(seconds + 0.999)))})
 
 
-def _outcome(found: str, media: Media, intake: Intake) -> Stored:
-    if found != "duplicate":
-        return Stored(media, created=True)
+def _outcome(settled: Settled, intake: Intake) -> Stored:
+    media = settled.media
+    if settled.kind != "duplicate":
+        return Stored(media, created=True, changes=settled.changes)
     moot = [
         name
         for name in ("title", "filename", "tags", "metadata")

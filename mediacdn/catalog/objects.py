@@ -24,7 +24,7 @@ from mediacdn.catalog.tables import UNFINISHED, objects, refusals, uploads
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
 from mediacdn.interfaces import Clock
-from mediacdn.model import Media, NewJob
+from mediacdn.model import Change, Media, NewJob
 
 
 class Settled(Struct, frozen=True):
@@ -35,6 +35,8 @@ class Settled(Struct, frozen=True):
 
     kind: str
     media: Media
+    changes: Sequence[Change] = ()
+    """What makes cards untrue: those of a media that was registered before."""
 
 
 def _at(storage: str, key: str, state: str) -> ColumnElement[bool]:
@@ -136,7 +138,7 @@ class ObjectRows:
             }
             if (await connection.execute(update(objects).where(intent).values(live))).rowcount != 1:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
-            return Settled("new", await self._write(connection, media, dedupe_key, quota, jobs, registered))
+            return Settled("new", media, await self._write(connection, media, dedupe_key, quota, jobs, registered))
 
         return await self._transactions.write(work)
 
@@ -152,11 +154,11 @@ class ObjectRows:
         if (found := await share(connection, media.storage, media.digest)) is None:
             return None
         shared = replace(media, storage_key=found[0], storage_etag=found[1])
-        return Settled("shared", await self._write(connection, shared, dedupe_key, quota, jobs, registered))
+        return Settled("shared", shared, await self._write(connection, shared, dedupe_key, quota, jobs, registered))
 
     async def _write(
         self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob], registered: bool
-    ) -> Media:
+    ) -> list[Change]:
         await charge(connection, self._transactions.insert, media.owner, media.size, quota)
         if registered:
             await credit(connection, media.owner, 0)  # it was counted when it was registered
@@ -166,9 +168,7 @@ class ObjectRows:
         else:
             await write_media(connection, media, dedupe_key)
         await plan(connection, jobs, self._clock.now())
-        if registered:
-            await append(connection, [media.id], self._clock.now())
-        return media
+        return await append(connection, [media.id] if registered else [], self._clock.now())
 
     async def abandon(self, storage: str, key: str) -> bool:
         """Give up an intended key. True: its bytes are the caller's to delete; False: they are a media's by now, or were given up and forgotten."""

@@ -9,6 +9,7 @@ pytest.register_assert_rewrite(
 
 from mediacdn.testing.bus import BusConformance, Outage  # noqa: E402
 from mediacdn.testing.cache_policy import CachePolicyConformance  # noqa: E402
+from mediacdn.testing.folder import FolderDoor, FolderStorage  # noqa: E402
 from mediacdn.testing.inspector import InspectorConformance  # noqa: E402
 from mediacdn.testing.kit import kit, opened  # noqa: E402
 from mediacdn.testing.memory import MemoryStorage  # noqa: E402
@@ -18,6 +19,8 @@ from mediacdn.testing.storage import Reopen, StorageConformance  # noqa: E402
 __all__ = [
     "BusConformance",
     "CachePolicyConformance",
+    "FolderDoor",
+    "FolderStorage",
     "InspectorConformance",
     "MemoryBus",
     "MemoryStorage",

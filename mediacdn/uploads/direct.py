@@ -35,8 +35,8 @@ from mediacdn.uploads.parts import part_size
 from mediacdn.uploads.sessions import Uploads, problem
 
 KIND, LANE = "promote", "imports"
-WHOLE = 64 * 1024 * 1024
-"""Bytes up to which one PUT is asked for, where the storage takes parts at all."""
+WHOLE = 4
+"""How many parts' bytes are still asked for in one PUT, where the storage takes parts at all."""
 URLS = 1000
 """Parts into which one upload is cut, at most."""
 
@@ -91,7 +91,7 @@ class Direct:
             raise DirectUploadsOff()
         self._ingest.promise(intake, size)
         lifetime = timedelta(seconds=self._settings.direct_expires_in)
-        parts = isinstance(storage, MultipartUpload) and size > WHOLE
+        parts = isinstance(storage, MultipartUpload) and size > WHOLE * self._settings.part_size
         each = part_size(cast(MultipartUpload, storage), max(self._settings.part_size, -(-size // URLS)), size) if parts else max(size, 1)
         upload, token = await self._uploads.create(
             principal, intake, size=size, role="direct", storage=name, part_size=each, lifetime=lifetime
@@ -222,9 +222,10 @@ class Promotion:
     async def _promote(self, upload: Upload, media: Media, running: Running) -> None:
         declared = msgspec.convert(upload.intake, Intake)
         intake = replace(declared, public=media.public, tags=media.tags, filename=media.filename, size=upload.size)
-        await self._ingest.store(
+        stored = await self._ingest.store(
             Principal(upload.owner), self._object(upload, running), lambda: intake, metered=True, media_id=media.id, registered=media
         )
+        await self._told(stored.changes)
 
     async def _object(self, upload: Upload, running: Running) -> AsyncIterator[bytes]:
         """The object that was completed, and no other. Raises: DigestMismatch, Gone."""
