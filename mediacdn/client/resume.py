@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
@@ -26,31 +28,26 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Rest(Body):
-    """A file from `start` on."""
+    """An open file from `start` on."""
 
-    def __init__(self, path: Path, start: int, whole: int, progress: Progress | None) -> None:
+    def __init__(self, file: BufferedReader, path: Path, start: int, whole: int, progress: Progress | None) -> None:
         super().__init__(path, progress=progress)
-        self._path, self._start, self._whole = path, start, whole
+        self._file_, self._path, self._start, self._whole = file.fileno(), path, start, whole
         self.size = whole - start
         self.replayable = False
 
     async def chunks(self, *, quiet: bool = False) -> AsyncIterator[bytes]:
         self.started = True
         at = self._start
-        file = await asyncio.to_thread(self._path.open, "rb")
-        try:
-            await asyncio.to_thread(file.seek, at)
-            while at < self._whole:
-                chunk = await asyncio.to_thread(file.read, min(CHUNK, self._whole - at))
-                if not chunk:
-                    self.fault = Unprocessable(f"{self._path} became shorter while it was being sent")
-                    raise self.fault
-                for start in range(0, len(chunk), PIECE):
-                    yield chunk[start : start + PIECE]
-                    at += len(chunk[start : start + PIECE])
-                    self._told(at, VERDICT if at == self._whole else STALL)
-        finally:
-            file.close()
+        while at < self._whole:
+            chunk = await asyncio.to_thread(os.pread, self._file_, min(CHUNK, self._whole - at), at)
+            if not chunk:
+                self.fault = Unprocessable(f"{self._path} became shorter while it was being sent")
+                raise self.fault
+            for start in range(0, len(chunk), PIECE):
+                yield chunk[start : start + PIECE]
+                at += len(chunk[start : start + PIECE])
+                self._told(at, VERDICT if at == self._whole else STALL)
 
     def _told(self, at: int, patience: float) -> None:
         if self.watch is not None:
@@ -64,7 +61,18 @@ async def send(transport: Transport, path: Path, wishes: Mapping[str, str], *, p
 
     Raises: the MediaError that the server answers with, and Unavailable when nothing gets through in a transport's attempts; then a note is left for another call.
     """
-    size, sha256 = await asyncio.to_thread(_hashed, path)
+    # Open for as long as anything may be reading, also in a request that was broken off.
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        return await _sent(transport, path, file, wishes, progress)
+    finally:
+        file.close()
+
+
+async def _sent(
+    transport: Transport, path: Path, file: BufferedReader, wishes: Mapping[str, str], progress: Progress | None
+) -> tuple[str, bool]:
+    size, sha256 = await asyncio.to_thread(_hashed, file)
     note = path.with_name(f"{path.name}.upload")
     place = _noted(note, Note(transport.base, "", size, sha256))
     failures, offset = 0, None
@@ -85,7 +93,7 @@ async def send(transport: Transport, path: Path, wishes: Mapping[str, str], *, p
                     raise Unavailable("the server has all bytes, and is still storing them")
             headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
             before, offset = offset, None
-            response = await transport.ask("PATCH", place, repeatable=False, headers=headers, body=Rest(path, before, size, progress))
+            response = await transport.ask("PATCH", place, repeatable=False, headers=headers, body=Rest(file, path, before, size, progress))
             response.release()
         except (NotFound, UploadGone):
             if failures >= transport.attempts:
@@ -117,7 +125,6 @@ def _noted(note: Path, like: Note) -> str | None:
     return found.path if (found.server, found.size, found.sha256) == (like.server, like.size, like.sha256) else None
 
 
-def _hashed(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), sha256
+def _hashed(file: BufferedReader) -> tuple[int, str]:
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return file.tell(), sha256
