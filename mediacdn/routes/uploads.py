@@ -407,7 +407,11 @@ def upload_routes(sessions: Resumable) -> list[Any]:
     @route(
         PATH + "/{token:str}",
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
-        responses={**answers(UploadState, "How far it has come"), **problems(*UPLOADS, *_FOUND)},
+        responses={
+            **answers(UploadState, "How far it has come"),
+            **answers(None, "HEAD of the draft", status=204),
+            **problems(*UPLOADS, *_FOUND),
+        },
         response_headers=[_ID],
         security=WITH_TOKEN_OR_NOTHING,
         tags=["uploads"],
