@@ -13,7 +13,7 @@ export UV_CACHE_DIR ?= $(CURDIR)/.uv/cache
 endif
 
 # What the tests run besides Python: command:package, as Debian names them.
-TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx caddy:caddy strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs
+TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx caddy:caddy strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs npm:npm
 
 .PHONY: serve test tools check bench bench-guard lock clean
 .NOTPARALLEL:
@@ -22,7 +22,11 @@ TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx caddy:caddy
 serve: .venv/run.stamp $(if $(EXTRAS),.venv/run.$(subst $() ,+,$(EXTRAS)).stamp)
 	$(BIN)/mediacdn serve $(ARGS)
 
-test: tools .venv/dev.stamp
+# The official client of tus for browsers, which tests run in one: as its registry has it, and what it has to be.
+TUS := .test/tus-js-client-4.3.1.tgz
+TUS_SHA512 := ZLeYmjrkaU1fUsKbIi8JML52uAocjEZtBx4DKjRrqzrZa0O4MYwT6db+oqePlspV+FxXJAyFBc/L5gwUi2OFsg==
+
+test: tools .venv/dev.stamp $(TUS)
 	$(BIN)/pytest $(ARGS)
 
 check: .venv/dev.stamp
@@ -48,6 +52,11 @@ tools:
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ]; then echo "The tests need more tools; as root: apt-get install -y --no-install-recommends$$missing" >&2; exit 1; fi; \
 	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing
+
+$(TUS): | tools
+	@mkdir -p $(@D)
+	cd $(@D) && npm pack --silent --ignore-scripts tus-js-client@4.3.1
+	@test "$$(openssl dgst -sha512 -binary $@ | openssl base64 -A)" = "$(TUS_SHA512)" || { echo "$@ is not what it should be" >&2; rm -f $@; exit 1; }
 
 lock: | $(UV)
 	$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --all-extras --group dev --group load $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock

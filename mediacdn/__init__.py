@@ -30,6 +30,7 @@ from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
 from mediacdn.interfaces import (
     Action,
+    Adopts,
     Authenticator,
     Authorizer,
     Broker,
@@ -100,6 +101,7 @@ else:
 __all__ = [
     "Action",
     "Admission",
+    "Adopts",
     "Argument",
     "AuthUnavailable",
     "Authenticator",

@@ -78,7 +78,7 @@ class Access:
             raise NotFound() if self._hide_quarantine else Quarantined()
         if card.expires_at is not None and card.expires_at <= now and not admin:
             raise MediaExpired()
-        if bytes_only and card.status in (Status.REGISTERED, Status.FETCHING, Status.CANCELLED):
+        if bytes_only and (not card.digest or card.status in (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)):
             raise NotFound("The media has no bytes yet")
         return card
 

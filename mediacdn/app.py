@@ -21,12 +21,23 @@ from mediacdn.access import Access
 from mediacdn.catalog.card import CardCache
 from mediacdn.changes import Changes
 from mediacdn.config import Config
-from mediacdn.config.storages import default_storage, landings
+from mediacdn.config.storages import default_storage
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
 from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.variants import Variants
-from mediacdn.drivers import Opened, SystemClock, edge_folder, maker, open_actions, open_drivers, open_stamps, recipe_registry
+from mediacdn.drivers import (
+    Opened,
+    SystemClock,
+    edge_folder,
+    ingest_of,
+    maker,
+    open_actions,
+    open_drivers,
+    open_stamps,
+    recipe_registry,
+    uploads_of,
+)
 from mediacdn.edge.files import OpenFiles
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.opening import open_edge
@@ -34,7 +45,6 @@ from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hot import HotReads
-from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Action, LocalPaths, Storage
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
@@ -50,10 +60,12 @@ from mediacdn.routes.admin import admin_routes
 from mediacdn.routes.ancestry import ancestry_routes
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import SCHEMES, ClosedStructs
+from mediacdn.routes.direct import direct_routes
 from mediacdn.routes.front import Front
 from mediacdn.routes.jobs import job_routes
-from mediacdn.routes.links import Signer, direct, link_routes
-from mediacdn.routes.media import Reads, Uploads, media_routes
+from mediacdn.routes.links import Signer, link_routes
+from mediacdn.routes.links import direct as direct_link
+from mediacdn.routes.media import Posts, Reads, media_routes
 from mediacdn.routes.operations import operation_routes
 from mediacdn.routes.outputs import output_routes
 from mediacdn.routes.problem import known_methods, on_error
@@ -61,7 +73,9 @@ from mediacdn.routes.records import Records, record_routes
 from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.storages import storage_routes
+from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.tasks import task_routes
+from mediacdn.routes.uploads import Resumable, options, upload_routes
 from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching
@@ -70,7 +84,7 @@ from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
 from mediacdn.upkeep.metrics import EVERY as STORED_READ
 from mediacdn.upkeep.metrics import StoredMetrics
-from mediacdn.upkeep.promotion import promotion
+from mediacdn.uploads.direct import Direct
 from mediacdn.worker import Chore, work
 
 HEARTBEAT = 15.0
@@ -147,7 +161,9 @@ def create_app(
     app.state.draining = False
     app.state.failure = None
     app.state.exposition = exposition or partial(_exposed, metrics)
-    app.asgi_handler = front = Front(app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app))
+    app.asgi_handler = front = Front(
+        app.asgi_handler, config.server, config.cors, metrics, partial(known_methods, app), options(config.limits.largest)
+    )
     return app
 
 
@@ -219,23 +235,9 @@ async def _rooms(
     lifecycle = Lifecycle(
         catalog=opened.catalog, told=changes.told, files=files, storages=opened.storages, clock=clock, emit=emit, plan=planner
     )
-    ingest = Ingest(
-        catalog=opened.catalog,
-        storages=opened.storages,
-        routing=config.routing,
-        limits=config.limits,
-        default_lifetime=config.lifecycle.default_expires_in,
-        access=access,
-        counters=opened.counters,
-        inspection=opened.inspection,
-        clock=clock,
-        new_id=new_id,
-        emit=emit,
-        plan=planner,
-        ring=rings,
-        via=landings(config),
-        promotion=partial(promotion, new_id=new_id),
-    )
+    ingest = ingest_of(config, opened, planner, access=access, new_id=new_id, emit=emit, ring=rings)
+    uploads = uploads_of(config, opened, ingest, new_id)
+    answers = StoredAnswers(access, addresses, clock)
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
     elsewhere = Elsewhere(opened.links, config.links, clock)
@@ -270,16 +272,34 @@ async def _rooms(
         outputs=outputs,
         clock=clock,
     )
-    uploads = Uploads(
-        ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
+    posts = Posts(ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, answers=answers, clock=clock)
+    resumable = Resumable(
+        uploads=uploads,
+        callers=callers,
+        access=access,
+        limits=config.limits,
+        addresses=addresses,
+        answers=answers,
+        clock=clock,
+    )
+    direct = Direct(
+        uploads=uploads,
+        catalog=opened.catalog,
+        storages=opened.storages,
+        ingest=ingest,
+        clock=clock,
+        new_id=new_id,
+        attempts=config.jobs.attempts,
     )
     default = config.storage[default_storage(config)]
     core = MediaCore(
         callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
     )
     for handler in [
-        *media_routes(reads, uploads),
+        *media_routes(reads, posts),
         *output_routes(reads),
+        *upload_routes(resumable),
+        *direct_routes(direct, uploads, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock),
         *record_routes(
             records,
             access=access,
@@ -287,7 +307,7 @@ async def _rooms(
             lifecycle=lifecycle,
             limits=config.limits,
             addresses=addresses,
-            direct=partial(direct, signer, elsewhere),
+            direct=partial(direct_link, signer, elsewhere),
             clock=clock,
         ),
         *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
@@ -345,6 +365,7 @@ async def _rooms(
         for each in (beat, following, ringing):
             with suppress(asyncio.CancelledError):
                 await each
+        await uploads.close()
         ingest.close()
         hearing.shutdown(wait=True, cancel_futures=True)
 

@@ -1,16 +1,18 @@
 """What a process opens before it does anything: catalog, storages, who-may drivers and actions, in order, by the configuration; and closes in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter
 
+from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
 from mediacdn.changes import Changes
@@ -22,12 +24,14 @@ from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
 from mediacdn.hookspecs import Kit
+from mediacdn.ingest import Ingest
 from mediacdn.inspection import Inspection
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Broker, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters, SharedCounters
 from mediacdn.links import StorageLinks
-from mediacdn.model import Change, Event
+from mediacdn.model import Change, Event, NewJob
 from mediacdn.plugins import Plugins
+from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry, check_tables
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
@@ -36,7 +40,8 @@ from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
 from mediacdn.ulids import Ulids
 from mediacdn.upkeep.moving import Mover
-from mediacdn.upkeep.promotion import Promotions
+from mediacdn.upkeep.promotion import Promotions, promotion
+from mediacdn.uploads.sessions import Uploads
 
 
 class SystemClock:
@@ -66,9 +71,9 @@ class Opened(Struct, frozen=True):
 
 @asynccontextmanager
 async def open_drivers(
-    config: Config, plugins: Plugins, registry: CollectorRegistry, *, storage_only: bool = False
+    config: Config, plugins: Plugins, registry: CollectorRegistry, *, use: Literal["serve", "work", "tend"] = "serve"
 ) -> AsyncIterator[Opened]:
-    """Open catalog, storages and (unless `storage_only`) who-may drivers in order; close them in reverse. Raises: StartupError, Unavailable."""
+    """Open catalog and storages, to work also what uploads are judged by, to serve also who knows callers and copies; close them in reverse. Raises: StartupError, Unavailable."""
     data = Path(config.server.data)
     clock = SystemClock()
 
@@ -94,12 +99,12 @@ async def open_drivers(
         for mirror in mirrors.values():
             await stack.enter_async_context(mirror.running())
         storages: dict[str, Storage] = {name: metrics.around(Retrying((single | mirrors)[name]), name) for name in config.storage}
-        names = () if storage_only else config.auth.authenticators
+        names = config.auth.authenticators if use == "serve" else ()
         authenticators: list[Authenticator] = [
             await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
         ]
         authorizer: Authorizer | None = None
-        if config.auth.authorizer is not None and not storage_only:
+        if config.auth.authorizer is not None and use != "tend":
             name = config.auth.authorizer
             authorizer = await stack.enter_async_context(_open_auth(config, plugins, "authorizer", name, kit(name)))
         bus: Bus | None = None
@@ -109,16 +114,16 @@ async def open_drivers(
         if config.jobs.broker != "table":
             broker = await stack.enter_async_context(open_lesser(config, plugins, "broker", kit(config.jobs.broker)))
         counters: Counters = MemoryCounters()
-        if config.limits.counters != "memory" and not storage_only:
+        if config.limits.counters != "memory" and use == "serve":
             counters = SharedCounters(
                 await stack.enter_async_context(open_lesser(config, plugins, "counters", kit(config.limits.counters)))
             )
         policy: CachePolicy = Rules(config.edge, {name for name, each in storages.items() if isinstance(each, LocalPaths)})
-        if config.edge.policy != "rules" and not storage_only:
+        if config.edge.policy != "rules" and use == "serve":
             name = config.edge.policy
             policy = Guarded(await stack.enter_async_context(open_policy(config, plugins, kit(name))), name)
         inspectors: dict[str, Inspector] = {}
-        for name in () if storage_only else config.inspection.inspectors:
+        for name in () if use == "tend" else config.inspection.inspectors:
             driver = plugins.driver("inspector", name, "inspection.inspectors")
             settings = decode_driver(driver.config, config.inspection.drivers.get(name, {}), f"inspection.{name}")
             inspectors[name] = await stack.enter_async_context(driver.open(settings, kit(f"inspection.{name}")))
@@ -131,9 +136,9 @@ async def open_drivers(
 
         inspection = Inspection(inspectors, config.inspection.deadline, config.inspection.on_failure, count)
         links: Links | None = None
-        if config.links.via == "storage" and not storage_only:
+        if config.links.via == "storage" and use == "serve":
             links = StorageLinks(storages)
-        elif config.links.via != "ours" and not storage_only:
+        elif config.links.via != "ours" and use == "serve":
             name = config.links.via
             driver = plugins.driver("links", name, "links.via")
             settings = decode_driver(driver.config, config.links.drivers.get(name, {}), f"links.{name}")
@@ -249,6 +254,48 @@ def promotions(config: Config, opened: Opened, moves: Mover) -> Promotions:
         via=landings(config),
         clock=SystemClock(),
         new_id=Ulids(),
+    )
+
+
+def ingest_of(
+    config: Config,
+    opened: Opened,
+    planner: Planner,
+    *,
+    access: Access,
+    new_id: Callable[[], str],
+    emit: Callable[[Event], None] = lambda event: None,
+    ring: Callable[[Iterable[NewJob]], None] = lambda jobs: None,
+) -> Ingest:
+    return Ingest(
+        catalog=opened.catalog,
+        storages=opened.storages,
+        routing=config.routing,
+        limits=config.limits,
+        default_lifetime=config.lifecycle.default_expires_in,
+        access=access,
+        counters=opened.counters,
+        inspection=opened.inspection,
+        clock=SystemClock(),
+        new_id=new_id,
+        emit=emit,
+        plan=planner,
+        ring=ring,
+        via=landings(config),
+        promotion=partial(promotion, new_id=new_id),
+    )
+
+
+def uploads_of(config: Config, opened: Opened, ingest: Ingest, new_id: Callable[[], str]) -> Uploads:
+    return Uploads(
+        catalog=opened.catalog,
+        storages=opened.storages,
+        ingest=ingest,
+        settings=config.uploads,
+        limits=config.limits,
+        data=Path(config.server.data),
+        clock=SystemClock(),
+        new_id=new_id,
     )
 
 

@@ -18,11 +18,17 @@ MediaError 500 internal_error
 ├── RequestTimeout 408 request_timeout
 ├── Conflict 409 conflict
 │   ├── DuplicateExists 409 duplicate_exists
-│   └── IdempotencyInFlight 409 idempotency_in_flight
+│   ├── IdempotencyInFlight 409 idempotency_in_flight
+│   ├── OffsetMismatch 409 offset_mismatch
+│   ├── TakenOver 409 taken_over
+│   ├── PartsMissing 409 parts_missing
+│   └── DirectUploadsOff 409 direct_uploads_off
 ├── Gone 410 gone
 │   ├── LinkExpired 410 link_expired
-│   └── MediaExpired 410 media_expired
+│   ├── MediaExpired 410 media_expired
+│   └── UploadGone 410 upload_gone
 ├── PreconditionFailed 412 precondition_failed
+│   └── ProtocolUnknown 412 protocol_unknown
 ├── TooLarge 413 too_large
 ├── UriTooLong 414 uri_too_long
 ├── UnsupportedType 415 unsupported_media_type
@@ -50,7 +56,8 @@ MediaError 500 internal_error
 │   ├── InspectionUnavailable 503 inspection_unavailable
 │   └── Overloaded 503 overloaded
 ├── StorageFull 507 insufficient_storage
-└── Quarantined 451 quarantined
+├── Quarantined 451 quarantined
+└── ChecksumMismatch 460 checksum_mismatch
 """
 
 from typing import Any, ClassVar
@@ -159,6 +166,22 @@ class IdempotencyInFlight(Conflict):
     code, title = "idempotency_in_flight", "A request with this Idempotency-Key is still running"
 
 
+class OffsetMismatch(Conflict):
+    code, title = "offset_mismatch", "The upload has received another number of bytes"
+
+
+class TakenOver(Conflict):
+    code, title = "taken_over", "Another request goes on with this upload"
+
+
+class PartsMissing(Conflict):
+    code, title = "parts_missing", "Parts of the upload are missing"
+
+
+class DirectUploadsOff(Conflict):
+    code, title = "direct_uploads_off", "This server takes no uploads past itself"
+
+
 class Gone(MediaError):
     status, code, title = 410, "gone", "This was here and is gone"
 
@@ -171,8 +194,18 @@ class MediaExpired(Gone):
     code, title = "media_expired", "The media has expired"
 
 
+class UploadGone(Gone):
+    code, title = "upload_gone", "The upload has expired or was given up"
+
+
 class PreconditionFailed(MediaError):
     status, code, title = 412, "precondition_failed", "A precondition of the request does not hold"
+
+
+class ProtocolUnknown(PreconditionFailed):
+    """Neither a known version of tus nor a resumable upload of the IETF's draft."""
+
+    code, title = "protocol_unknown", "The protocol of the upload is not known here"
 
 
 class TooLarge(MediaError):
@@ -271,6 +304,12 @@ class Quarantined(MediaError):
     """The media is withheld (RFC 7725)."""
 
     status, code, title = 451, "quarantined", "The media is withheld"
+
+
+class ChecksumMismatch(MediaError):
+    """The bytes of one request do not have their Upload-Checksum (tus 1.0, checksum)."""
+
+    status, code, title = 460, "checksum_mismatch", "The bytes do not have the declared checksum"
 
 
 class Unavailable(MediaError):

@@ -5,12 +5,11 @@ written while the body arrives and must stand before the bytes are committed: by
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from msgspec import Struct
@@ -19,20 +18,17 @@ from msgspec.structs import replace
 from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.dedupe import dedupe_key
+from mediacdn.catalog.objects import Settled
 from mediacdn.config import Limits, Rule
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
-from mediacdn.inspection import Inspection
+from mediacdn.inspection import Inspection, Watch
 from mediacdn.interfaces import Clock, Counters, Storage
-from mediacdn.model import Event, Incoming, Media, NewJob, Principal, State, Status
-from mediacdn.sniff import contradicts, extension, kind, sniff
+from mediacdn.jobs.backoff import hopeless
+from mediacdn.metering import Meter, batches, first, rejoined
+from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
+from mediacdn.sniff import HEAD, contradicts, extension, kind, sniff
 from mediacdn.storage.placement import place
-
-SNIFFED = 8192
-BATCH = 1024 * 1024
-OWED = 10_000
-"""Idempotency keys at most that wait to be given free."""
-INLINE_HASH = 64 * 1024  # below this a thread costs more than the hash
 
 
 class Intake(Struct, frozen=True, kw_only=True):
@@ -55,6 +51,12 @@ class Stored(Struct, frozen=True):
     media: Media
     created: bool
     ignored: tuple[str, ...] = ()
+    changes: Sequence[Change] = ()
+    """Of a media that was registered before: to be told."""
+
+
+OWED = 10_000
+"""Idempotency keys at most that wait to be given free."""
 
 
 class _AlreadyHere(Exception):
@@ -65,31 +67,28 @@ class _AlreadyHere(Exception):
         self.jobs = jobs
 
 
-class _Meter:
-    """Counts and hashes a stream; the hash of one batch runs in a thread while the next arrives."""
+class Staged(Protocol):
+    """The bytes of an upload that arrived in pieces, whole and durable by now. All of it may be asked again after a failure, also by another process."""
 
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self.size = 0
-        self._sha256 = hashlib.sha256()
-        self._threads = threads
-        self._running: asyncio.Future[None] | None = None
+    @property
+    def size(self) -> int: ...
 
-    async def digest(self) -> str:
-        await self._settled()
-        return self._sha256.hexdigest()
+    @property
+    def digest(self) -> str | None:
+        """Their SHA-256 in hexadecimal, where all of them passed by while they arrived."""
+        ...
 
-    async def feed(self, batch: bytes) -> None:
-        self.size += len(batch)
-        await self._settled()
-        if len(batch) <= INLINE_HASH:
-            self._sha256.update(batch)
-        else:
-            self._running = asyncio.get_running_loop().run_in_executor(self._threads, self._sha256.update, batch)
+    async def head(self) -> bytes:
+        """The first bytes, as many as decide the type."""
+        ...
 
-    async def _settled(self) -> None:
-        if self._running is not None:
-            await self._running
-            self._running = None
+    def chunks(self) -> AsyncIterator[bytes]:
+        """All of them, in order."""
+        ...
+
+    async def become(self, storage: str, key: str) -> ObjectInfo | None:
+        """Make them an object of that storage without passing through here; None where that cannot be."""
+        ...
 
 
 class Ingest:
@@ -131,7 +130,7 @@ class Ingest:
         self._ring = ring
         self._via = via or {}
         self._promotion = promotion
-        self._largest = max(limits.max_upload_size, *limits.by_type.values()) if limits.by_type else limits.max_upload_size
+        self._largest = limits.largest
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
         self._owed: set[str] = set()
@@ -162,32 +161,31 @@ class Ingest:
         *,
         metered: bool = False,
         lease: str | None = None,
+        media_id: str | None = None,
+        registered: Media | None = None,
     ) -> Stored:
         """Take a stream in. `intake` is asked at the start and again at the end, because a form's fields may follow its file.
 
         `metered` says that `admit` has already taken the body's bytes from the rate; `lease` is an idempotency lease to keep alive meanwhile.
+        `media_id` is the media's where it was told before; `registered` is its record where there is one that waits for its bytes.
         Durable when it returns.
         What an inspector quarantines is stored and withheld at once, for itself: it is no duplicate of another, and no other of it.
         Raises: TooLarge, TypeMismatch, TypeNotAllowed, DigestMismatch, QuotaExceeded, ContentRefused, ContentRejected, InspectionUnavailable, StorageFull,
         StorageUnavailable, CatalogUnavailable.
         """
-        meter = _Meter(self._threads)
-        stream = _batches(chunks)
-        head = await _first(stream, SNIFFED)
+        meter = Meter(self._threads)
+        stream = batches(chunks)
+        head = await first(stream, HEAD)
         declared = intake()
-        media_type = sniff(head[:SNIFFED])
-        limit = self._check_type(declared, media_type)
-        if declared.size is not None and declared.size > limit:
-            raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
-        placement = self._place(principal, declared, media_type)
-        storage_name = self._via.get(placement, placement)
+        media_type, limit, placement = self.judge(principal, declared, head)
+        storage_name = self.landing(placement)
         storage = self._storages[storage_name]
-        media_id = self._new_id()
-        key = f"originals/{media_id}.{extension(media_type)}"
+        media_id = media_id or self._new_id()
+        key = original_key(media_id, media_type)
         final: list[tuple[Media, Sequence[NewJob]]] = []
 
         async def body() -> AsyncGenerator[bytes, None]:
-            async for batch in _rejoined(head, stream):
+            async for batch in rejoined(head, stream):
                 if meter.size + len(batch) > limit:
                     raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
                 if not metered:
@@ -196,23 +194,21 @@ class Ingest:
                 if watch is not None:
                     await watch.feed(batch)
                 yield batch
-            media = self._record(principal, intake(), media_type, meter.size, await meter.digest(), storage_name, media_id, key)
+            digest = await meter.digest()
+            media = self._record(principal, intake(), media_type, meter.size, digest, storage_name, media_id, key, registered)
             if self._place(principal, intake(), media_type, meter.size if self._sized else None) != placement:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
-            withheld = None if watch is None else await watch.verdict()
-            if withheld is not None:
-                media = replace(media, state=State.QUARANTINED, quarantine_reason=withheld)
-            jobs = () if withheld is not None else self._plan(media)
-            if any(each.required for each in jobs):
-                media = replace(media, status=Status.UPLOADED)
-            if storage_name != placement and self._promotion is not None:
-                jobs = (*jobs, self._promotion(media, placement))
+            media, jobs = await self._judged(media, watch, placement)
             await intent()
             settled = await self._catalog.objects.settle(
-                media, dedupe_key=self._own_key(media, placement), quota=self._limits.quota_per_owner, jobs=jobs
+                media,
+                dedupe_key=self._own_key(media, placement),
+                quota=self._limits.quota_per_owner,
+                jobs=jobs,
+                registered=registered is not None,
             )
             if settled.kind != "new":
-                raise _AlreadyHere(_outcome(settled.kind, settled.media, intake()), jobs)
+                raise _AlreadyHere(_outcome(settled, intake()), jobs)
             final.append((media, jobs))
 
         upload = Incoming(
@@ -228,21 +224,115 @@ class Ingest:
                     self._tell(already.stored.media, already.jobs)
                 return already.stored
             media, jobs = final[0]
-            settled = await self._catalog.objects.commit(
-                media, dedupe_key=self._own_key(media, placement), quota=self._limits.quota_per_owner, etag=info.etag, jobs=jobs
-            )
-            if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
-                await storage.delete(key)
-                await self._catalog.objects.forget(storage_name, key)
-        stored = _outcome(settled.kind, settled.media, intake())
+            return await self._commit(media, jobs, info, intake(), placement, registered=registered is not None)
+
+    async def take(
+        self, principal: Principal, staged: Staged, intake: Intake, *, media_id: str, claim: Callable[[str, str], Awaitable[None]]
+    ) -> Stored:
+        """Take in what arrived in pieces: as `store`, without another copy of the bytes where the storage can have them as they lie.
+
+        They become an object first and are looked at then: nothing but the catalog's row makes an object readable. `claim` is told its storage and key before.
+        What fails for a fault of the moment leaves all in place and may be tried again; what is refused is gone. Raises: as `store`, TooManyRequests excepted.
+        """
+        media_type, _, placement = self.judge(principal, replace(intake, size=staged.size), await staged.head())
+        storage_name = self.landing(placement)
+        key = original_key(media_id, media_type)
+        await claim(storage_name, key)
+        await self._catalog.objects.intend(storage_name, key)
+        self._flying.add((storage_name, key))
+        try:
+            info = await staged.become(storage_name, key)
+            if info is None:
+                return await self.store(principal, staged.chunks(), lambda: intake, metered=True, media_id=media_id)
+            upload = Incoming(
+                id=media_id, owner=principal.id, media_type=media_type, size=staged.size, public=intake.public,
+                filename=intake.filename, tags=intake.tags,
+            )  # fmt: skip
+            async with self._inspection.of(upload) as watch:
+                digest = staged.digest
+                if digest is None or watch is not None:
+                    meter = Meter(self._threads)
+                    async with self._storages[storage_name].open(key) as chunks:
+                        async for batch in batches(chunks):
+                            await meter.feed(batch)
+                            if watch is not None:
+                                await watch.feed(batch)
+                    digest = await meter.digest()
+                media = self._record(principal, intake, media_type, info.size, digest, storage_name, media_id, key, None)
+                media, jobs = await self._judged(media, watch, placement)
+                return await self._commit(media, jobs, info, intake, placement, registered=False)
+        except MediaError as error:
+            if hopeless(error):
+                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                    await self._give_back(storage_name, key)
+            raise
+        finally:
+            self._flying.discard((storage_name, key))
+
+    def promise(self, intake: Intake, size: int) -> None:
+        """Refuse what could only be refused, going by what is declared alone. Raises: TooLarge, TypeNotAllowed."""
+        limit = self._largest if intake.media_type is None else self._check_type(intake, intake.media_type)
+        if size > limit:
+            raise TooLarge(f"At most {limit} bytes are accepted", max_upload_size=limit)
+
+    def end_of(self, intake: Intake, now: datetime) -> datetime | None:
+        """When a media with these parameters expires."""
+        if intake.expires_at is None and self._default_lifetime:
+            return now + timedelta(seconds=self._default_lifetime)
+        return intake.expires_at
+
+    def judge(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, int, str]:
+        """Tell from an upload's first bytes its type, the limit of its size, and the storage in which it belongs. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
+        media_type = sniff(head[:HEAD])
+        limit = self._check_type(intake, media_type)
+        if intake.size is not None and intake.size > limit:
+            raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
+        return media_type, limit, self._place(principal, intake, media_type)
+
+    def landing(self, placement: str) -> str:
+        """The storage in which what belongs in `placement` arrives."""
+        return self._via.get(placement, placement)
+
+    async def take_bytes(self, principal: Principal, size: int) -> None:
+        """Take bytes that were not told beforehand from the caller's rate. Raises: TooManyRequests."""
+        await self._take_bytes(principal, size)
+
+    async def _judged(self, media: Media, watch: Watch | None, placement: str) -> tuple[Media, Sequence[NewJob]]:
+        """The media as the inspectors leave it, with the jobs it gets."""
+        withheld = None if watch is None else await watch.verdict()
+        if withheld is not None:
+            media = replace(media, state=State.QUARANTINED, quarantine_reason=withheld)
+        jobs = () if withheld is not None else self._plan(media)
+        if any(each.required for each in jobs):
+            media = replace(media, status=Status.UPLOADED)
+        if media.storage != placement and self._promotion is not None:
+            jobs = (*jobs, self._promotion(media, placement))
+        return media, jobs
+
+    async def _commit(
+        self, media: Media, jobs: Sequence[NewJob], info: ObjectInfo, intake: Intake, placement: str, *, registered: bool
+    ) -> Stored:
+        """Record a media whose bytes stand at its key."""
+        settled = await self._catalog.objects.commit(
+            media,
+            dedupe_key=self._own_key(media, placement),
+            quota=self._limits.quota_per_owner,
+            etag=info.etag,
+            jobs=jobs,
+            registered=registered,
+        )
+        if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
+            await self._storages[media.storage].delete(media.storage_key)
+            await self._catalog.objects.forget(media.storage, media.storage_key)
+        stored = _outcome(settled, intake)
         if stored.created:
             self._tell(stored.media, jobs)
         return stored
 
     async def digest(self, chunks: AsyncIterable[bytes]) -> str:
         """Hash a stream and keep nothing, for comparing a retried request with the first. Raises: TooLarge."""
-        meter = _Meter(self._threads)
-        async for batch in _batches(chunks):
+        meter = Meter(self._threads)
+        async for batch in batches(chunks):
             if meter.size + len(batch) > self._largest:
                 raise TooLarge(f"At most {self._largest} bytes are accepted", max_upload_size=self._largest)
             await meter.feed(batch)
@@ -275,8 +365,10 @@ class Ingest:
                 return
             self._owed.discard(lease)
 
-    def dedupe_key(self, media: Media) -> str:
-        """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner."""
+    def dedupe_key(self, media: Media) -> str | None:
+        """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner. None for one without bytes."""
+        if not media.digest:
+            return None
         storage = media.storage
         if storage in self._via.values() and media.source_id is None:  # it is on its way to where the rules put it
             storage = place(
@@ -320,11 +412,15 @@ class Ingest:
         with anyio.move_on_after(5):
             try:
                 await asyncio.wait([writing])
-                if writing.exception() is None and await self._catalog.objects.abandon(storage, key):
-                    await self._storages[storage].delete(key)
-                    await self._catalog.objects.forget(storage, key)
+                if writing.exception() is None:
+                    await self._give_back(storage, key)
             except MediaError:
                 return
+
+    async def _give_back(self, storage: str, key: str) -> None:
+        if await self._catalog.objects.abandon(storage, key):
+            await self._storages[storage].delete(key)
+            await self._catalog.objects.forget(storage, key)
 
     async def _take_bytes(self, principal: Principal, size: int) -> None:
         rate = self._limits.upload_bytes_per_second
@@ -362,16 +458,25 @@ class Ingest:
         return name
 
     def _record(
-        self, principal: Principal, intake: Intake, media_type: str, size: int, digest: str, storage: str, media_id: str, key: str
+        self,
+        principal: Principal,
+        intake: Intake,
+        media_type: str,
+        size: int,
+        digest: str,
+        storage: str,
+        media_id: str,
+        key: str,
+        registered: Media | None,
     ) -> Media:
         if intake.sha256 is not None and intake.sha256 != digest:
             raise DigestMismatch("The bytes received do not have the declared SHA-256", computed=digest)
         if intake.size is not None and intake.size != size:
             raise DigestMismatch(f"{size} bytes were received where {intake.size} were declared")
         now = self._clock.now()
-        expires_at = intake.expires_at
-        if expires_at is None and self._default_lifetime:
-            expires_at = now + timedelta(seconds=self._default_lifetime)
+        if registered is not None:
+            bytes_ = {"status": Status.READY, "kind": kind(media_type), "media_type": media_type, "size": size, "digest": digest}
+            return replace(registered, storage=storage, storage_key=key, updated_at=now, **bytes_)
         return Media(
             id=media_id,
             owner=principal.id,
@@ -389,7 +494,7 @@ class Ingest:
             storage_key=key,
             created_at=now,
             updated_at=now,
-            expires_at=expires_at,
+            expires_at=self.end_of(intake, now),
         )
 
     def _dedupe_key(self, media: Media, placement: str) -> str:
@@ -406,13 +511,19 @@ class Ingest:
         self._emit(Event("media.stored", media.id, media.created_at, {"media_type": media.media_type, "size": media.size}))
 
 
+def original_key(media_id: str, media_type: str) -> str:
+    """Where an original lies in its storage."""
+    return f"originals/{media_id}.{extension(media_type)}"
+
+
 def _wait(seconds: float, of: str) -> TooManyRequests:
     return TooManyRequests(f"Too many {of}; try again later", headers={"Retry-After": str(max(1, int(seconds + 0.999)))})
 
 
-def _outcome(found: str, media: Media, intake: Intake) -> Stored:
-    if found != "duplicate":
-        return Stored(media, created=True)
+def _outcome(settled: Settled, intake: Intake) -> Stored:
+    media = settled.media
+    if settled.kind != "duplicate":
+        return Stored(media, created=True, changes=settled.changes)
     moot = [
         name
         for name in ("title", "filename", "tags", "metadata")
@@ -421,36 +532,3 @@ def _outcome(found: str, media: Media, intake: Intake) -> Stored:
     if intake.expires_at != media.expires_at:  # also when none was asked for: the first owner's media ends when it says
         moot.append("expires_at")
     return Stored(media, created=False, ignored=tuple(moot))
-
-
-async def _batches(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Join what arrives to batches of about 1 MiB: one hand-over to a thread each, instead of one for every 64 KiB."""
-    waiting: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        if not chunk:
-            continue
-        waiting.append(chunk)
-        size += len(chunk)
-        if size >= BATCH:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
-
-
-async def _first(stream: AsyncIterator[bytes], least: int) -> bytes:
-    head = b""
-    while len(head) < least:
-        batch = await anext(stream, None)
-        if batch is None:
-            break
-        head += batch
-    return head
-
-
-async def _rejoined(head: bytes, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if head:
-        yield head
-    async for batch in stream:
-        yield batch

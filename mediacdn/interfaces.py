@@ -74,6 +74,16 @@ class Room(Protocol):
 
 
 @runtime_checkable
+class Adopts(Protocol):
+    """Power of a storage that can take a file of this machine as an object without copying it."""
+
+    async def adopt(self, key: str, path: str) -> ObjectInfo | None:
+        """Caller promises: `path` is an absolute path of a durable regular file that nobody writes to, and the key was never used. Driver promises: an object as
+        after `put`, and nothing at `path` any more; or None, and nothing done, where it would have to copy. Raises: NotFound for no file, StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
 class MultipartUpload(Protocol):
     """Power of a storage that takes an object in parts, which outlive the process that sent them."""
 

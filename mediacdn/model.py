@@ -70,6 +70,53 @@ class PartsBegun(Struct, frozen=True):
     begun: datetime
 
 
+class Piece(Struct, frozen=True):
+    """Some of the bytes of an upload that has not ended, as they are staged: `size` bytes from `start`, under a number that one writer alone ever had."""
+
+    number: int
+    start: int
+    size: int
+    mark: str = ""
+
+
+class Upload(Struct, frozen=True, kw_only=True):
+    """An upload in more than one request, whole. Its id is that of the media that comes of it, unless the same bytes are there already.
+
+    `role`: a "whole" media, a "partial" one to be joined to others, the "final" one that joins them, or one that goes "direct" to the storage.
+    `state`: "open", "complete" (all bytes are here, and the media is still to be recorded), then "done", "failed" or "gone".
+    `received` bytes are durable. `fence` moves with every writer; `held` says that the last one has not let go.
+    """
+
+    id: str
+    secret: str
+    owner: str
+    role: str = "whole"
+    state: str = "open"
+    size: int | None = None
+    metered: bool = False
+    received: int = 0
+    intake: dict[str, Any] = {}
+    told: str = ""
+    concat: str = ""
+    fence: int = 0
+    held: bool = False
+    lease_until: datetime | None = None
+    storage: str = ""
+    key: str = ""
+    parts: str = ""
+    part_size: int = 0
+    next_number: int = 1
+    tail: str = ""
+    tail_size: int = 0
+    mark: str = ""
+    staged: bool = True
+    media_id: str | None = None
+    created: bool | None = None
+    error: dict[str, Any] | None = None
+    created_at: datetime
+    expires_at: datetime
+
+
 class Principal(Struct, frozen=True):
     """Who a verified credential speaks for. `expires_at` is the credential's own end; `claims` is for authorizer drivers."""
 

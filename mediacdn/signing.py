@@ -64,6 +64,7 @@ _BELOW = re.compile(
 )
 # The router decodes letters and takes runs of slashes for one, so an open link has these spellings too.
 _SIG = re.compile(r"((?:^|[?&;\s]|%26|%3F)(?:s|%[57]3)(?:i|%[46]9)(?:g|%[46]7)(?:=|%3D))[^&#\s\"']*", re.IGNORECASE)
+_UPLOAD = re.compile(r"([0-9A-Z]{26}(?:\.|%2E))[A-Za-z0-9_%-]{20,}", re.IGNORECASE)
 _PREFIX = re.compile(r"((?:/|%2F)(?:s|%[57]3)(?:/|%2F)+)(?:(?!%2F)[^/?#\s\"'])+", re.IGNORECASE)
 
 
@@ -273,15 +274,15 @@ def rounded(now: int, lifetime: int, window: int, not_before: int = 0) -> tuple[
 
 
 def mask(url_or_path: str) -> str:
-    """Hide what would open a link, for logs: the values of `sig`, and the token of `/s/{token}/`; also where they are percent-encoded inside another URL."""
+    """Hide what would open a link, for logs: the values of `sig`, the token of `/s/{token}/`, and what makes an upload's URL its owner's; also where they are percent-encoded inside another URL."""
     low = url_or_path.lower()
-    if "/s/" not in low and "%" not in low:  # nearly every request: two searches cost more than these looks
+    if "/s/" not in low and "%" not in low and "/uploads/" not in low:  # nearly every request: the searches cost more than these looks
         found = low.count("sig")
         if not found:
             return url_or_path
         if found == 1 and url_or_path.endswith("&sig=", 0, -_SIGNATURE):
             return f"{url_or_path[:-_SIGNATURE]}***"
-    return _PREFIX.sub(r"\1***", _SIG.sub(r"\1***", url_or_path))
+    return _UPLOAD.sub(r"\1***", _PREFIX.sub(r"\1***", _SIG.sub(r"\1***", url_or_path)))
 
 
 def _signature(secret: bytes, text: bytes) -> str:

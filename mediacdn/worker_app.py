@@ -2,26 +2,44 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from mediacdn.access import Access
 from mediacdn.changes import Changes
 from mediacdn.config import PURGES, Config
 from mediacdn.derivation.recipes import RecipeWork
-from mediacdn.drivers import Opened, SystemClock, maker, mover, open_actions, open_drivers, open_stamps, promotions, recipe_registry
+from mediacdn.drivers import (
+    Opened,
+    SystemClock,
+    ingest_of,
+    maker,
+    mover,
+    open_actions,
+    open_drivers,
+    open_stamps,
+    promotions,
+    recipe_registry,
+    uploads_of,
+)
 from mediacdn.edge.files import OpenFiles
 from mediacdn.jobs.runner import Runner, Running
 from mediacdn.lifecycle import Lifecycle
-from mediacdn.model import Change
+from mediacdn.model import Change, Event
 from mediacdn.plugins import Plugins
 from mediacdn.purging import Purging
-from mediacdn.recipes.planning import KIND
+from mediacdn.recipes.planning import KIND, Planner
+from mediacdn.ulids import Ulids
 from mediacdn.upkeep.move_jobs import KIND as MOVE
 from mediacdn.upkeep.move_jobs import MoveWork
 from mediacdn.upkeep.promotion import KIND as PROMOTE
 from mediacdn.upkeep.promotion import Promotions
+from mediacdn.uploads.direct import KIND as VERIFY
+from mediacdn.uploads.direct import Promotion
+from mediacdn.uploads.sessions import Uploads
 from mediacdn.worker import Chore, work
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -46,20 +64,30 @@ async def run_worker(
 
     loaded = plugins or Plugins.load(config.plugins)
     own = registry or CollectorRegistry()
-    async with open_drivers(config, loaded, own, storage_only=True) as opened, open_actions(config, loaded, own, worker=True) as actions:
+    async with open_drivers(config, loaded, own, use="work") as opened, open_actions(config, loaded, own, worker=True) as actions:
         stamps = await open_stamps(config)
         changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
         rows, settings = opened.catalog.jobs, config.jobs
-        recipes = RecipeWork(
-            opened.catalog, recipe_registry(config, loaded, actions), maker(config, opened, actions, changes), SystemClock()
-        )
+        known = recipe_registry(config, loaded, actions)
+        recipes = RecipeWork(opened.catalog, known, maker(config, opened, actions, changes), SystemClock())
         moves = mover(opened, changes.told)
         promoting = promotions(config, opened, moves)
+        new_id = Ulids()
+        access = Access(config.auth, config.lifecycle, opened.authorizer)
+        hearing = ThreadPoolExecutor(1, "events")
+
+        def emit(event: Event) -> None:
+            hearing.submit(loaded.emit, event)
+
+        planner = Planner(known, loaded.plans, new_id, config.jobs.attempts, config.recipes.plan)
+        ingest = ingest_of(config, opened, planner, access=access, new_id=new_id, emit=emit)
+        uploads = uploads_of(config, opened, ingest, new_id)
         does: dict[str, Callable[[Running], Awaitable[None]]] = {
             KIND: recipes,
             PROMOTE: promoting,
             MOVE: MoveWork(moves),
             PURGES: Purging(config.purge),
+            VERIFY: Promotion(uploads=uploads, catalog=opened.catalog, storages=opened.storages, ingest=ingest, told=changes.told),
         }
         runner = Runner(rows, does, changes.told, settings)
 
@@ -67,13 +95,17 @@ async def run_worker(
             return Bell(rows, lane, settings.poll_every, opened.broker, settings.poll_beside)
 
         async with asyncio.TaskGroup() as group:
-            round_about = [group.create_task(changes.follow()), group.create_task(work(chores(config, opened, changes, promoting)))]
+            comes_round = chores(config, opened, changes, promoting, uploads)
+            round_about = [group.create_task(changes.follow()), group.create_task(work(comes_round))]
             await work_lanes(config.lanes if lanes is None else lanes, bell, runner, ending, GRACE)
             for each in round_about:
                 each.cancel()
+        await uploads.close()
+        ingest.close()
+        hearing.shutdown(wait=True, cancel_futures=True)
 
 
-def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotions) -> Mapping[str, Chore]:
+def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotions, uploads: Uploads) -> Mapping[str, Chore]:
     """What comes round in a worker."""
     clock = SystemClock()
     lifecycle = sweeper(opened, changes.told)
@@ -88,6 +120,16 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
         reaped = await lifecycle.reap_parts(timedelta(seconds=config.lifecycle.abandoned_parts_after))
         if reaped:
             log.info("abandoned uploads of parts aborted", uploads=len(reaped))
+
+    async def end_uploads() -> None:
+        ended = await uploads.end_all()
+        if ended:
+            log.info("uploads of dead processes ended", uploads=ended)
+
+    async def reap_uploads() -> None:
+        reaped = await uploads.reap()
+        if reaped:
+            log.info("staged uploads removed", uploads=reaped)
 
     async def retire() -> None:
         retired = await lifecycle.retire()
@@ -128,6 +170,8 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
         "retire": Chore(every, retire),
         "promote": Chore(every, promote),
         "supersede": Chore(every, supersede),
+        "ending": Chore(min(every, 5.0), end_uploads),
+        "reaping": Chore(every, reap_uploads),
         "idempotency": Chore(600.0, forget),
         "changes": Chore(600.0, prune),
     }

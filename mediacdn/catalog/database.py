@@ -21,6 +21,7 @@ from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.packages import PackageRows
 from mediacdn.catalog.refusals import RefusalRows
 from mediacdn.catalog.transactions import Transactions
+from mediacdn.catalog.uploads import UploadRows
 from mediacdn.catalog.variants import VariantRows
 from mediacdn.config import Database, Purge
 from mediacdn.errors import StartupError
@@ -41,6 +42,7 @@ class Catalog:
         self.idempotency = IdempotencyRows(transactions, clock)
         self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)
+        self.uploads = UploadRows(transactions, clock)
         self.variants = VariantRows(transactions, clock)
         self.packages = PackageRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)

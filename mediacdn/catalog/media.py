@@ -18,7 +18,7 @@ from mediacdn.catalog.owners import credit, used
 from mediacdn.catalog.packages import forget_package
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
-from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, card_of, erase_tags, media_of, write_tags
+from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, WITHOUT_BYTES, card_of, erase_tags, media_of, write_tags
 from mediacdn.catalog.sharing import let_go
 from mediacdn.catalog.tables import jobs, media
 from mediacdn.catalog.transactions import Transactions
@@ -142,6 +142,18 @@ class MediaRows:
             await forget_recipes(connection, id)
             await forget_package(connection, gone)
             return gone, await append(connection, [id], now)
+
+        return await self._transactions.write(work)
+
+    async def give_up(self, id: str, why: str) -> list[Change]:
+        """Say of a media without bytes that none will come, and why; nothing when it has some, or is not here."""
+        waiting = (media.c.id == id) & media.c.status.in_(WITHOUT_BYTES) & (media.c.state != GONE)
+
+        async def work(connection: AsyncConnection) -> list[Change]:
+            now = self._clock.now()
+            values = {"status": Status.FAILED.value, "error_message": why, "updated_at": now, "version": media.c.version + 1}
+            found = (await connection.execute(update(media).where(waiting).values(values))).rowcount
+            return await append(connection, [id] if found else [], now)
 
         return await self._transactions.write(work)
 

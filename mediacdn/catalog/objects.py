@@ -10,7 +10,7 @@ from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
@@ -18,11 +18,11 @@ from mediacdn.catalog.dedupe import holder
 from mediacdn.catalog.derivatives import credit_recipe, like_its_source
 from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
-from mediacdn.catalog.owners import charge, used
+from mediacdn.catalog.owners import charge, credit, used
 from mediacdn.catalog.packages import Package, drop_package, write_package
-from mediacdn.catalog.rows import write_media
+from mediacdn.catalog.rows import fulfil, write_media
 from mediacdn.catalog.sharing import share
-from mediacdn.catalog.tables import media, objects, refusals
+from mediacdn.catalog.tables import UNFINISHED, media, objects, refusals, uploads
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
 from mediacdn.interfaces import Clock
@@ -37,8 +37,8 @@ class Settled(Struct, frozen=True):
 
     kind: str
     media: Media
-    changes: tuple[Change, ...] = ()
-    """What a package made untrue, to be told."""
+    changes: Sequence[Change] = ()
+    """What makes cards untrue: those of a media that was registered before, or in whose place a package stands."""
 
 
 def _at(storage: str, key: str, state: str) -> ColumnElement[bool]:
@@ -53,11 +53,19 @@ class ObjectRows:
         self._clock = clock
 
     async def intend(self, storage: str, key: str) -> None:
-        """Say that bytes are about to be written at a key that was never used; until `commit` they belong to the sweeper once nobody touches them."""
+        """Say that bytes are about to be written at a key that no media ever had; until `commit` they belong to the sweeper once nobody touches them.
+
+        An upload that is tried again says it again. Raises: CatalogUnavailable, also when the sweeper has taken the key away.
+        """
         row = {"storage": storage, "key": key, "size": 0, "refcount": 0, "state": "writing", "touched_at": self._clock.now(), "etag": ""}
+        intent = self._transactions.insert(objects).values(row)
+        again = intent.on_conflict_do_update(
+            index_elements=["storage", "key"], set_={"touched_at": row["touched_at"]}, where=_at(storage, key, "writing")
+        )
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(insert(objects).values(row))
+            if (await connection.execute(again)).rowcount != 1:
+                raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
 
         await self._transactions.write(work)
 
@@ -81,15 +89,18 @@ class ObjectRows:
 
         return await self._transactions.read(work)
 
-    async def settle(self, media: Media, *, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob] = ()) -> Settled:
+    async def settle(
+        self, media: Media, *, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob] = (), registered: bool = False
+    ) -> Settled:
         """Spare the bytes of an upload whose digest is known, where that is possible; `media` names the key that was intended.
 
         "duplicate" and "shared" are final and the intent is gone; "new" has written nothing and asks for the bytes and `commit`.
-        `quota` is the owner's bytes, 0 for none. Raises: ContentRefused, QuotaExceeded (the intent stays), CatalogUnavailable.
+        `quota` is the owner's bytes, 0 for none. A `registered` media has its row already, and is nobody's duplicate: its id was told.
+        Raises: ContentRefused, QuotaExceeded (the intent stays), CatalogUnavailable, also when a registered media was changed meanwhile.
         """
 
         async def work(connection: AsyncConnection) -> Settled:
-            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
+            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs, registered)
             if settled is not None:
                 await connection.execute(delete(objects).where(_at(media.storage, media.storage_key, "writing")))
                 return settled
@@ -110,6 +121,7 @@ class ObjectRows:
         held: Held | None = None,
         by: Derivation | None = None,
         package: Package | None = None,
+        registered: bool = False,
     ) -> Settled:
         """Record a media whose bytes are durable at its key, with its `jobs`; `etag` is the storage's mark of them.
 
@@ -126,7 +138,7 @@ class ObjectRows:
             if held is not None:
                 await insist(connection, held)
             media = given if given.source_id is None else await like_its_source(connection, given)
-            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs)
+            settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs, registered)
             if settled is not None:
                 await connection.execute(update(objects).where(intent).values(state="deleting"))
                 if by is not None:
@@ -142,12 +154,10 @@ class ObjectRows:
             }
             if (await connection.execute(update(objects).where(intent).values(live))).rowcount != 1:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
-            await charge(connection, self._transactions.insert, media.owner, media.size, quota)
-            await write_media(connection, media, dedupe_key)
+            settled = Settled("new", media, await self._write(connection, media, dedupe_key, quota, jobs, registered))
             if by is not None:
                 await credit_recipe(connection, self._transactions.insert, media.id, by)
-            await plan(connection, jobs, self._clock.now())
-            return await self._packed(connection, Settled("new", media), package)
+            return await self._packed(connection, settled, package)
 
         return await self._transactions.write(work)
 
@@ -172,21 +182,32 @@ class ObjectRows:
         return replace(settled, changes=tuple(await append(connection, [made.source_id], self._clock.now())))
 
     async def _without_bytes(
-        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob]
+        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob], registered: bool
     ) -> Settled | None:
         """Answer with what is already there: the media itself, or its bytes under another media."""
         await lock_digest(connection, media.digest)
         if (await connection.execute(select(refusals.c.digest).where(refusals.c.digest == media.digest))).first() is not None:
             raise ContentRefused()
-        if dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:
+        if not registered and dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:
             return Settled("duplicate", existing)
         if (found := await share(connection, media.storage, media.digest)) is None:
             return None
         shared = replace(media, storage_key=found[0], storage_etag=found[1])
-        await charge(connection, self._transactions.insert, shared.owner, shared.size, quota)
-        await write_media(connection, shared, dedupe_key)
+        return Settled("shared", shared, await self._write(connection, shared, dedupe_key, quota, jobs, registered))
+
+    async def _write(
+        self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob], registered: bool
+    ) -> list[Change]:
+        await charge(connection, self._transactions.insert, media.owner, media.size, quota)
+        if registered:
+            await credit(connection, media.owner, 0)  # it was counted when it was registered
+            taken = dedupe_key is not None and await holder(connection, dedupe_key, self._clock.now()) is not None
+            if not await fulfil(connection, media, None if taken else dedupe_key):
+                raise CatalogUnavailable("The media was changed meanwhile; try again")
+        else:
+            await write_media(connection, media, dedupe_key)
         await plan(connection, jobs, self._clock.now())
-        return Settled("shared", shared)
+        return await append(connection, [media.id] if registered else [], self._clock.now())
 
     async def abandon(self, storage: str, key: str) -> bool:
         """Give up an intended key. True: its bytes are the caller's to delete; False: they are a media's by now, or were given up and forgotten."""
@@ -196,6 +217,14 @@ class ObjectRows:
             return (await connection.execute(select(objects.c.key).where(_at(storage, key, "deleting")))).first() is not None
 
         return await self._transactions.write(work)
+
+    async def lives(self, storage: str, key: str) -> bool:
+        """Whether the bytes at a key are some media's."""
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(select(objects.c.key).where(_at(storage, key, "live")))).first() is not None
+
+        return await self._transactions.read(work)
 
     async def forget(self, storage: str, key: str) -> None:
         """Drop the row of an object whose bytes are gone; idempotent."""
@@ -213,7 +242,8 @@ class ObjectRows:
 
         The latter two are thereby given up, unless this is a `dry_run`.
         """
-        stale = and_(objects.c.state == "writing", objects.c.touched_at < older_than)
+        claimed = select(uploads.c.id).where(uploads.c.storage == objects.c.storage, uploads.c.key == objects.c.key, UNFINISHED).exists()
+        stale = and_(objects.c.state == "writing", objects.c.touched_at < older_than, ~claimed)
         if left_before is not None:
             stale = or_(stale, and_(objects.c.state == "leaving", objects.c.touched_at < left_before))
         some = select(objects.c.storage, objects.c.key).order_by(objects.c.touched_at).limit(limit)

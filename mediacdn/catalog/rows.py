@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert
+from sqlalchemy import and_, delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.tables import media, media_tags, moment_of
@@ -12,6 +12,9 @@ from mediacdn.model import Card, Media, State, Status
 
 FIELDS = Media.__struct_fields__
 COLUMNS = [media.c[name] for name in FIELDS]
+
+WITHOUT_BYTES = (Status.REGISTERED.value, Status.FETCHING.value)
+_BYTES = ("kind", "media_type", "size", "digest", "storage", "storage_key", "storage_etag", "quarantine_reason", "updated_at")
 
 CARD_FIELDS = tuple({"key": "storage_key", "modified": "created_at"}.get(name, name) for name in Card.__struct_fields__)
 CARD_COLUMNS = [media.c[name] for name in CARD_FIELDS]
@@ -57,6 +60,17 @@ async def write_media(connection: AsyncConnection, record: Media, dedupe_key: st
     """Insert a media and its tags."""
     await connection.execute(insert(media).values(row_of(record, dedupe_key)))
     await write_tags(connection, record.id, record.tags)
+
+
+async def fulfil(connection: AsyncConnection, record: Media, dedupe_key: str | None) -> bool:
+    """Give a registered media its bytes; False when it was changed, withheld or deleted since it was read as `record`."""
+    values = {name: getattr(record, name) for name in _BYTES}
+    values.update(status=record.status.value, state=record.state.value, family=family_of(record.media_type), dedupe_key=dedupe_key)
+    if record.state is State.QUARANTINED:
+        values["quarantined_by"] = record.id
+    waiting = and_(media.c.id == record.id, media.c.version == record.version, media.c.state == State.LIVE.value)
+    statement = update(media).where(waiting, media.c.status.in_(WITHOUT_BYTES)).values(**values, version=media.c.version + 1)
+    return (await connection.execute(statement)).rowcount == 1
 
 
 async def write_tags(connection: AsyncConnection, id: str, tags: Sequence[str]) -> None:

@@ -50,8 +50,8 @@ class Json(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
-        return msgspec.json.encode(value).decode()
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else msgspec.json.decode(value)
@@ -292,6 +292,56 @@ Index("jobs_due", jobs.c.lane, jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id,
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=PROCESSING, postgresql_where=PROCESSING)
 Index("jobs_ended", jobs.c.state, jobs.c.ended_at, sqlite_where=ENDED, postgresql_where=ENDED)
 Index("jobs_media", jobs.c.media_id, jobs.c.id)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("secret", Name, nullable=False),  # the SHA-256 of what stands in the upload's URL
+    Column("owner", Name, nullable=False),
+    Column("role", Name, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("size", BigInteger),
+    Column("metered", Boolean, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("intake", Json, nullable=False),
+    Column("told", Text, nullable=False),
+    Column("concat", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("held", Boolean, nullable=False),
+    Column("lease_until", Micros),
+    Column("storage", Name, nullable=False),
+    Column("key", Name, nullable=False),
+    Column("parts", Text, nullable=False),
+    Column("part_size", BigInteger, nullable=False),
+    Column("next_number", Integer, nullable=False),
+    Column("tail", Name, nullable=False),
+    Column("tail_size", BigInteger, nullable=False),
+    Column("mark", Text, nullable=False),
+    Column("staged", Boolean, nullable=False),
+    Column("media_id", Name),
+    Column("created", Boolean),
+    Column("error", Json),
+    Column("created_at", Micros, nullable=False),
+    Column("expires_at", Micros, nullable=False),
+)
+
+UNFINISHED = text("state IN ('open', 'complete')")
+Index("uploads_owner", uploads.c.owner, sqlite_where=UNFINISHED, postgresql_where=UNFINISHED)
+Index("uploads_unfinished", uploads.c.storage, uploads.c.key, sqlite_where=UNFINISHED, postgresql_where=UNFINISHED)
+Index("uploads_expires", uploads.c.expires_at)
+
+upload_pieces = Table(
+    "upload_pieces",
+    metadata,
+    Column("upload_id", Name, ForeignKey("uploads.id", ondelete="CASCADE", name="upload_pieces_upload"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mark", Text, nullable=False),
+    PrimaryKeyConstraint("upload_id", "number"),
+    sqlite_with_rowid=False,
+)
 
 changes = Table(
     "changes",

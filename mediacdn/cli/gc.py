@@ -43,7 +43,7 @@ async def _sweep(config: "Config", *, dry_run: bool) -> list[tuple[str, str]]:
     if await pending(config.database, Path(config.server.data), plugins.branches()):
         raise StartupError("the catalog's tables are behind this program: run `mediacdn migrate`")
     abandoned, moved = (timedelta(seconds=each) for each in (config.lifecycle.abandoned_after, config.lifecycle.moved_grace))
-    async with open_drivers(config, plugins, CollectorRegistry(), storage_only=True) as opened:
+    async with open_drivers(config, plugins, CollectorRegistry(), use="tend") as opened:
         lifecycle, ages = sweeper(opened), config.lifecycle
         swept = await lifecycle.sweep(abandoned, moved=moved, dry_run=dry_run)
         return swept + await lifecycle.reap_parts(timedelta(seconds=ages.abandoned_parts_after), dry_run=dry_run)

@@ -98,5 +98,5 @@ async def opened_beside(config: "Config") -> "AsyncIterator[Opened]":
     plugins = Plugins.load(config.plugins)
     if await pending(config.database, Path(config.server.data), plugins.branches()):
         raise StartupError("the catalog's tables are behind this program: run `mediacdn migrate`")
-    async with open_drivers(config, plugins, CollectorRegistry(), storage_only=True) as opened:
+    async with open_drivers(config, plugins, CollectorRegistry(), use="tend") as opened:
         yield opened

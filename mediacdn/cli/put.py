@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--tags", metavar="TAG,…", default="", help="The record's tags.")
 @click.option("--type", "media_type", metavar="TYPE", help="Insist on this media type.  [default: the server looks at the bytes]")
 @click.option("--verify", is_flag=True, help="Hash the file first and have the server insist on the digest; costs one more read.")
+@click.option("--resume", is_flag=True, help="Go on where a broken or ended upload stopped; hashes the file first.")
 @with_server
 def command(
     files: tuple[Path, ...],
@@ -28,6 +29,7 @@ def command(
     tags: str,
     media_type: str | None,
     verify: bool,
+    resume: bool,
     url: str,
     token: str | None,
     config_file: Path | None,
@@ -42,19 +44,21 @@ def command(
 
     wish: dict[str, Any] = {"public": public, "title": title, "tags": [tag for tag in tags.split(",") if tag], "media_type": media_type}
     server = client(url, token, config_file, data)
-    outcomes = asyncio.run(_put(server, files, wish, verify=verify, as_json=as_json))
+    outcomes = asyncio.run(_put(server, files, wish, verify=verify, resume=resume, as_json=as_json))
     if as_json:
         answer(outcomes)
     if any("error" in outcome for outcome in outcomes):
         raise SystemExit(1)
 
 
-async def _put(server: "Client", files: tuple[Path, ...], wish: dict[str, Any], *, verify: bool, as_json: bool) -> list[dict[str, Any]]:
+async def _put(
+    server: "Client", files: tuple[Path, ...], wish: dict[str, Any], *, verify: bool, resume: bool, as_json: bool
+) -> list[dict[str, Any]]:
     outcomes: list[dict[str, Any]] = []
     async with server:
         for file in files:
             try:
-                outcome = await _put_one(server, file, wish, verify=verify, as_json=as_json)
+                outcome = await _put_one(server, file, wish, verify=verify, resume=resume, as_json=as_json)
             except (MediaError, OSError) as error:
                 sentence = error.detail if isinstance(error, MediaError) else error.strerror or str(error)
                 code = error.code if isinstance(error, MediaError) else "os_error"
@@ -66,13 +70,16 @@ async def _put(server: "Client", files: tuple[Path, ...], wish: dict[str, Any], 
     return outcomes
 
 
-async def _put_one(server: "Client", file: Path, wish: dict[str, Any], *, verify: bool, as_json: bool) -> dict[str, Any]:
+async def _put_one(server: "Client", file: Path, wish: dict[str, Any], *, verify: bool, resume: bool, as_json: bool) -> dict[str, Any]:
     from mediacdn.client import Body
 
     with progress_bar(file.name, quiet=as_json) as progress:
-        body = Body(file, progress=progress)
-        digest = await body.prehash() if verify and body.replayable else None
-        record = await server.upload(body, filename=file.name, digest=digest, **wish)
+        if resume:
+            record = await server.resume(file, progress=progress, **wish)
+        else:
+            body = Body(file, progress=progress)
+            digest = await body.prehash() if verify and body.replayable else None
+            record = await server.upload(body, filename=file.name, digest=digest, **wish)
     where = server.url(record.id)
     if not as_json:
         click.echo(f"{record.id}  {where}{'  (already here)' if record.duplicate else ''}")

@@ -1,4 +1,4 @@
-"""Python client of a mediacdn server, with verbs about media: upload, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge,
+"""Python client of a mediacdn server, with verbs about media: upload, resume, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge,
 and about recipes: run_task, get_task, stream_task, cancel_task, derivatives.
 
     async with Client("http://127.0.0.1:8400", token) as media:
@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from mediacdn.client.download import Download, fetch_file
 from mediacdn.client.record import Fetched, Record, Signed
+from mediacdn.client.resume import send
 from mediacdn.client.tasks import Task, TaskStep, TaskVerbs
 from mediacdn.client.transport import ATTEMPTS, Transport
 from mediacdn.client.upload import Body, Progress, Source
@@ -98,6 +99,33 @@ class Client(TaskVerbs):
         if record.digest != body.digest:
             raise DigestMismatch(f"the server stored other bytes than were sent, under the id {record.id}")
         return record
+
+    async def resume(
+        self,
+        path: Path,
+        *,
+        filename: str | None = None,
+        media_type: str | None = None,
+        public: bool = False,
+        title: str | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Store a file in as many requests as it takes, going on after broken connections; a later call goes on where an earlier one was ended.
+
+        That one leaves a note beside the file, `NAME.upload`, which lets whoever reads it go on with the upload. Raises also: DigestMismatch.
+        """
+        wishes = {
+            "filename": filename or path.name,
+            "filetype": media_type or "",
+            "title": title or "",
+            "tags": ",".join(tags),
+            "public": "true" if public else "",
+            "metadata": "" if metadata is None else msgspec.json.encode(metadata).decode(),
+        }
+        media, own = await send(self._transport, path, wishes, progress=progress)
+        return replace(await self.record(media), duplicate=not own)
 
     async def get(
         self, id: str, target: Path, *, variant: str | None = None, resume: bool = True, progress: Progress | None = None

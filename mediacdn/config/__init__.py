@@ -22,6 +22,7 @@ from mediacdn.config.sections import (
     Section,
     Server,
     Signing,
+    Uploads,
     Variants,
 )
 from mediacdn.config.showing import masked
@@ -48,6 +49,7 @@ __all__ = [
     "Section",
     "Server",
     "Signing",
+    "Uploads",
     "Variants",
     "decode_driver",
     "load",

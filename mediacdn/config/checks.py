@@ -53,6 +53,11 @@ def check(config: Config, reader: Reader) -> None:
         )
     _names(config.storage, ("storage",), reader)
     check_storages(config, reader)
+    if config.uploads.direct is not None and config.uploads.direct not in config.storage:
+        reader.problem(
+            ("uploads", "direct"),
+            f"names {config.uploads.direct!r}, which is not configured{meant(config.uploads.direct, config.storage)}",
+        )
     _edge(config.edge, config, reader)
     _driver(config.jobs.broker, ("jobs", "broker"), reader)
     _driver(config.limits.counters, ("limits", "counters"), reader)

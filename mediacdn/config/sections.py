@@ -253,6 +253,28 @@ class Limits(Section, frozen=True):
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
     """Filled from the [limits.NAME] tables; not a key of its own."""
 
+    @property
+    def largest(self) -> int:
+        """The bytes above which no type is accepted."""
+        return max(self.max_upload_size, *self.by_type.values()) if self.by_type else self.max_upload_size
+
+
+class Uploads(Section, frozen=True):
+    """Uploads in more than one request, and past us. Sizes are bytes, times are seconds."""
+
+    expires_in: Count = 86400
+    """An upload that has received nothing for so long is given up."""
+    per_owner: Count = 100
+    """Unfinished uploads that one owner may have."""
+    directory: str = ""
+    """Where uploads for storages that do not take parts collect; by default `uploads` in the data directory. On the storage's file system nothing is copied."""
+    part_size: Annotated[int, Meta(ge=5_242_880)] = 8_388_608
+    """Of the parts sent to storages that take them."""
+    direct: str | None = None
+    """The storage that clients may write to without passing through us; unset, none."""
+    direct_expires_in: Count = 3600
+    """How long its URLs are good for."""
+
 
 class Inspection(Section, frozen=True):
     """Who looks at uploads before they are kept. Each name in `inspectors` is a driver with its own table [inspection.NAME]; all see every upload, side by side."""
@@ -361,6 +383,7 @@ class Config(Section, frozen=True):
     signing: Signing = Signing()
     auth: Auth = Auth()
     limits: Limits = Limits()
+    uploads: Uploads = Uploads()
     inspection: Inspection = Inspection()
     jobs: Jobs = Jobs()
     variants: Variants = Variants()

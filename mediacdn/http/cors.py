@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 EXPOSED = (
     "Accept-Ranges, Age, Cache-Status, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, Link, Location, Repr-Digest, "
-    "Retry-After, Server-Timing, Tus-Resumable, Upload-Expires, Upload-Length, Upload-Offset, X-Media-Duration, X-Media-Height, X-Media-Width, "
-    "X-Request-Id"
+    "Retry-After, Server-Timing, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Complete, Upload-Concat, "
+    "Upload-Defer-Length, Upload-Expires, Upload-Length, Upload-Limit, Upload-Media-Id, Upload-Metadata, Upload-Offset, X-Media-Duration, "
+    "X-Media-Height, X-Media-Width, X-Request-Id"
 )
 ALLOWED_HEADERS = (
     "Authorization, Cache-Control, Content-Digest, Content-Type, Idempotency-Key, If-Match, If-Modified-Since, If-None-Match, If-Range, "
-    "If-Unmodified-Since, Range, Repr-Digest, X-Content-SHA256, X-Media-Expires-At, X-Media-Expires-In, X-Media-Filename, X-Media-Metadata, "
-    "X-Media-Public, X-Media-Tags, X-Media-Title"
+    "If-Unmodified-Since, Range, Repr-Digest, Tus-Resumable, Upload-Checksum, Upload-Complete, Upload-Concat, Upload-Defer-Length, "
+    "Upload-Draft-Interop-Version, Upload-Length, Upload-Metadata, Upload-Offset, X-Content-SHA256, X-HTTP-Method-Override, X-Media-Expires-At, X-Media-Expires-In, X-Media-Filename, X-Media-Metadata, "
+    "X-Media-Public, X-Media-Tags, X-Media-Title, X-Request-ID, X-Requested-With"
 )
 MEDIA_METHODS = "GET, HEAD"
 API_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"

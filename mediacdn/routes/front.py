@@ -101,9 +101,19 @@ class Met(Struct, frozen=True):
 class Front:
     """An ASGI application around the framework's; the hot lane, which answers past it, asks the same `meet`, `complete` and `tell`."""
 
-    def __init__(self, inner: Asgi, server: Server, cors: Cors, registry: CollectorRegistry, methods: Callable[[str], list[str]]) -> None:
+    def __init__(
+        self,
+        inner: Asgi,
+        server: Server,
+        cors: Cors,
+        registry: CollectorRegistry,
+        methods: Callable[[str], list[str]],
+        options: Callable[[str], Fields] = lambda path: [],
+    ) -> None:
+        """`methods` names those of a path, `options` what an OPTIONS request for it is told besides."""
         self._inner = inner
         self._methods = methods
+        self._options = options
         self._base = server.base_path
         self._hosts = server.allowed_hosts
         self._accel = bool(server.accel)
@@ -203,10 +213,12 @@ class Front:
             elif method == "OPTIONS" and asked_method is not None and "origin" in fields:
                 allowed = b"access-control-allow-origin: " in met.cors
                 preflight = preflight_fields(media_read=read, max_age=self._cors.max_age) if allowed else []
-                await sending({"type": "http.response.start", "status": 204, "headers": preflight})
+                told = self._options(scope["path"].removeprefix(self._base))
+                await sending({"type": "http.response.start", "status": 204, "headers": [*preflight, *told]})
                 await sending({"type": "http.response.body", "body": b""})
             elif method == "OPTIONS" and (known := self._methods(scope["path"])):
-                await sending({"type": "http.response.start", "status": 204, "headers": [(b"allow", ", ".join(known).encode())]})
+                told = self._options(scope["path"].removeprefix(self._base))
+                await sending({"type": "http.response.start", "status": 204, "headers": [(b"allow", ", ".join(known).encode()), *told]})
                 await sending({"type": "http.response.body", "body": b""})
             else:
                 await self._inner(scope, receive, sending)

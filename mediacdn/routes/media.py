@@ -11,7 +11,6 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, Parameter, Reques
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import Parameter as Param
 from litestar.response.base import ASGIResponse
-from msgspec import UNSET
 
 from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
@@ -27,7 +26,6 @@ from mediacdn.errors import (
     IdempotencyMismatch,
     InvalidArgument,
     InvalidParameter,
-    MediaError,
     NotFound,
     ObjectCorrupt,
     OverLimits,
@@ -38,13 +36,14 @@ from mediacdn.errors import (
 from mediacdn.http.digests import parse_hex_sha256
 from mediacdn.ingest import Ingest, Intake, Stored
 from mediacdn.interfaces import Clock
-from mediacdn.model import Media, Principal, Scope, State
+from mediacdn.model import Principal, Scope, State
 from mediacdn.routes import parameters
 from mediacdn.routes.bodies import Form, raw
 from mediacdn.routes.callers import Callers, header_map
 from mediacdn.routes.contract import READS_BYTES, UPLOADS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
 from mediacdn.routes.sending import Senders
-from mediacdn.routes.views import Addresses, Record, anonymous
+from mediacdn.routes.stored import StoredAnswers
+from mediacdn.routes.views import Record
 from mediacdn.ulids import is_ulid
 
 FORM_SLACK = 1024 * 1024  # what a form's fields and framing may add to the file
@@ -129,7 +128,7 @@ class Reads:
         raise NotFound
 
 
-class Uploads:
+class Posts:
     """POST /v1/media."""
 
     def __init__(
@@ -140,7 +139,7 @@ class Uploads:
         callers: Callers,
         access: Access,
         limits: Limits,
-        addresses: Addresses,
+        answers: StoredAnswers,
         clock: Clock,
     ) -> None:
         self._ingest = ingest
@@ -148,7 +147,7 @@ class Uploads:
         self._callers = callers
         self._access = access
         self._limits = limits
-        self._addresses = addresses
+        self._answers = answers
         self._clock = clock
 
     async def accept(self, scope: Any, receive: Any) -> Response[Record]:
@@ -192,7 +191,7 @@ class Uploads:
     ) -> Response[Record]:
         key = headers.get("idempotency-key")
         if key is None:
-            return await self._response(principal, await self._ingest.store(principal, body, intake, metered=metered))
+            return await self._answers.response(principal, await self._ingest.store(principal, body, intake, metered=metered))
         if not 1 <= len(key) <= 255 or not key.isprintable():
             raise InvalidParameter("Idempotency-Key is 1 to 255 printable characters")
         begun = await self._catalog.idempotency.begin(principal.id, "POST /v1/media", key, lease=LEASE)
@@ -204,7 +203,7 @@ class Uploads:
                 raise NotFound()
             if media.version > 1 or media.state is not State.QUARANTINED:  # else it was withheld when it was answered
                 self._access.present(media.card, self._clock.now())  # what happened to the media since beats the answer of then
-            return await self._response(principal, Stored(media, created=begun.status == 201))
+            return await self._answers.response(principal, Stored(media, created=begun.status == 201))
         try:
             stored = await self._ingest.store(principal, body, intake, metered=metered, lease=begun.token)
         except BaseException:
@@ -213,22 +212,7 @@ class Uploads:
         await self._catalog.idempotency.finish(
             begun.token, status=201 if stored.created else 200, media_id=stored.media.id, fingerprint=stored.media.digest
         )
-        return await self._response(principal, stored)
-
-    async def _response(self, principal: Principal, stored: Stored) -> Response[Record]:
-        caller = Caller(principal)
-        media = stored.media if stored.created or await self._readable(stored.media, caller) else anonymous(stored.media)
-        ignored = stored.ignored or UNSET
-        record = self._addresses.record(media, storage=self._access.sees_storage(caller), ignored=ignored)
-        return Response(record, status_code=201 if stored.created else 200, headers={"Location": record.urls.original})
-
-    async def _readable(self, media: Media, caller: Caller) -> bool:
-        try:
-            verdict = await self._access.verdict(media.card, caller, "read")
-            self._access.read(media.card, caller, self._clock.now(), verdict, bytes_only=False)
-        except MediaError:
-            return False
-        return True
+        return await self._answers.response(principal, stored)
 
 
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
@@ -281,7 +265,7 @@ _LOCATION = ResponseHeader(name="Location", description="Where the media is", do
 ETAG = ResponseHeader(name="ETag", description='"sha256:<hex>"', documentation_only=True)
 
 
-def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
+def media_routes(reads: Reads, posts: Posts) -> list[Any]:
     """The handlers of this file."""
 
     @post(
@@ -296,7 +280,7 @@ def media_routes(reads: Reads, uploads: Uploads) -> list[Any]:
     )
     async def upload(request: Request[Any, Any, Any]) -> Response[Record]:
         """Store a media: 201 and its record, or 200 and the existing record when the same bytes are already here."""
-        return await uploads.accept(request.scope, request.receive)
+        return await posts.accept(request.scope, request.receive)
 
     @route(
         "/v1/media/{media_id:str}",

@@ -47,7 +47,18 @@ class WellKnown(Struct, frozen=True):
     capabilities: list[str]
 
 
-CAPABILITIES = ["ranges", "signed_urls", "prefix_links", "deduplication", "idempotency", "quarantine", "retention", "digests"]
+CAPABILITIES = [
+    "ranges",
+    "signed_urls",
+    "prefix_links",
+    "deduplication",
+    "idempotency",
+    "quarantine",
+    "retention",
+    "digests",
+    "tus",
+    "resumable_uploads",
+]
 
 
 def operation_routes(

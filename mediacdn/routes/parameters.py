@@ -10,6 +10,7 @@ import msgspec
 
 from mediacdn.config import Limits
 from mediacdn.errors import InvalidParameter
+from mediacdn.http import tus
 from mediacdn.http.digests import parse_hex_sha256, parse_sha256
 from mediacdn.http.disposition import clean_filename, decode_ext_value
 from mediacdn.http.media_types import normalise
@@ -43,6 +44,20 @@ def from_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if name.startswith("x-media-"):
             put(found, name[8:].replace("-", "_"), decode_ext_value(value))
     return found
+
+
+def from_metadata(text: str, limits: Limits, now: datetime, *, size: int | None) -> Intake:
+    """Upload-Metadata of tus: the parameters' own names, `filetype` and `sha256`; of what common clients send besides, `name` and `type` stand in. Raises: InvalidParameter."""
+    given = tus.metadata(text)
+    given.pop("relativePath", None)
+    name, kind = given.pop("name", None), given.pop("type", None)
+    kind, sha256 = given.pop("filetype", kind), given.pop("sha256", None)
+    found: dict[str, str] = {}
+    for key, value in given.items():
+        put(found, key, value)
+    if name:
+        found.setdefault("filename", name)
+    return intake(found, limits, now, media_type=kind or None, sha256=parse_hex_sha256(sha256) if sha256 else None, size=size)
 
 
 def put(found: dict[str, str], name: str, value: str) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 262_144
 """Unread request body, in bytes, at which reading pauses; one read may exceed it."""
+INTERIM = "http.response.interim"
+"""A message of ours: `status` 1xx and `headers`, sent any number of times before the answer."""
 EVENTS = b"text/event-stream"
 """The type of answers that end when they will: nobody who has hung up waits for the rest."""
 JOINED = 65_536
@@ -94,7 +96,9 @@ class Exchange(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
-        if not self.response_started:
+        if message["type"] == INTERIM:
+            self._interim(message)
+        elif not self.response_started:
             self._start(message)
         elif self.response_complete:
             raise RuntimeError(f"{message['type']} sent after the answer was complete")
@@ -102,6 +106,17 @@ class Exchange(RequestResponseCycle):
             await self._send_file(message)
         else:
             self._continue(message)
+
+    def _interim(self, message: Any) -> None:
+        """Say something before the answer (RFC 9110 section 15.2); HTTP/1.0 knows no such thing, and after the answer has begun it is too late."""
+        if self.scope["http_version"] == "1.0" or self.response_started or self.transport.is_closing():
+            return
+        lines = [STATUS_LINE[message["status"]]]
+        for name, value in message["headers"]:
+            if HEADER_VALUE_RE.search(value):
+                raise RuntimeError("a header field's value is not fit to be sent")
+            lines += (_known_names.get(name) or _learn(name), b": ", value, b"\r\n")
+        self.connection.push(b"".join((*lines, b"\r\n")))
 
     def _start(self, message: Any) -> None:
         if message["type"] != "http.response.start":

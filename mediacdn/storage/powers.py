@@ -4,12 +4,13 @@ isinstance with a runtime-checkable Protocol asks whether the members are there,
 whose inner storage is known only at run time, without a class for each combination of powers.
 """
 
-from mediacdn.interfaces import LocalPaths, MultipartUpload, Presigner, RelativePaths, Room, Storage
+from mediacdn.interfaces import Adopts, LocalPaths, MultipartUpload, Presigner, RelativePaths, Room, Storage
 
 POWERS: dict[type, tuple[str, ...]] = {
     LocalPaths: ("open_file",),
     RelativePaths: ("relative_path",),
     Room: ("free",),
+    Adopts: ("adopt",),
     MultipartUpload: ("part_sizes", "begin_parts", "put_part", "list_parts", "complete_parts", "abort_parts", "list_uploads"),
     Presigner: ("presign_get", "presign_put", "presign_part"),
 }

@@ -19,6 +19,7 @@ from mediacdn.testing.broker import BrokerConformance  # noqa: E402
 from mediacdn.testing.bus import BusConformance, Outage  # noqa: E402
 from mediacdn.testing.cache_policy import CachePolicyConformance  # noqa: E402
 from mediacdn.testing.counters import CountersConformance  # noqa: E402
+from mediacdn.testing.folder import FolderDoor, FolderStorage  # noqa: E402
 from mediacdn.testing.inspector import InspectorConformance  # noqa: E402
 from mediacdn.testing.kit import kit, opened  # noqa: E402
 from mediacdn.testing.links import LinksConformance  # noqa: E402
@@ -35,6 +36,8 @@ __all__ = [
     "BusConformance",
     "CachePolicyConformance",
     "CountersConformance",
+    "FolderDoor",
+    "FolderStorage",
     "InspectorConformance",
     "LinksConformance",
     "MemoryBroker",

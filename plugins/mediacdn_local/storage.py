@@ -1,4 +1,4 @@
-"""The driver's face to the core: the five verbs, LocalPaths, RelativePaths and Room, with every blocking call in a thread of its own pools."""
+"""The driver's face to the core: the five verbs, LocalPaths, RelativePaths, Room and Adopts, with every blocking call in a thread of its own pools."""
 
 import asyncio
 import os
@@ -91,6 +91,9 @@ class LocalStorage:
     def relative_path(self, key: str) -> str:
         place = place_of(key)
         return "/".join((*place.folders, place.name))
+
+    async def adopt(self, key: str, path: str) -> ObjectInfo | None:
+        return await self._writes.run(self._tree.adopt, place_of(key), path)
 
     async def free(self) -> int:
         available, _ = await self._reads.run(self._tree.available)

@@ -113,6 +113,20 @@ class Tree:
                 return info_of(place.key, status)
             raise FileNotFoundError(errno.ENOENT, "not a regular file")
 
+    def adopt(self, place: Place, path: str) -> ObjectInfo | None:
+        """Rename the file at `path` to the object; None where it lies on another file system. Raises: NotFound when there is none, OSError."""
+        try:
+            with self.folder(place.folders, make=True) as folder:
+                os.rename(path, place.name, dst_dir_fd=folder)
+                self.settle(folder)
+        except FileNotFoundError as error:
+            raise NotFound("There is no such file") from error
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                return None
+            raise
+        return self.head(place)
+
     def remove(self, place: Place) -> None:
         """Unlink the object durably; one that is absent is gone already. Raises: OSError."""
         with suppress(NotFound), self._holding(place) as folder:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.services import workshop
+from tests.services import bucket, workshop
 from tests.services.samples import png
 from tests.services.served import Served, served
 from tests.services.streams import publish
@@ -52,6 +52,12 @@ parameters = {{ "path.media_id" = "{linked}" }}
 include-path-regex = "^/s/"
 parameters = {{ "path.media_id" = "{linked}", "path.token" = "{token}" }}
 
+# An upload that another operation has given up is 410.
+[[operations]]
+include-path-regex = "^/v1/uploads/"
+parameters = {{ "path.token" = "{upload}" }}
+checks.positive_data_acceptance.enabled = false
+
 # What no schema can say: `expires_in` excludes `expires_at`, which lies in the future; there is no variant that this server makes.
 [[operations]]
 include-method-regex = "POST|PATCH"
@@ -65,8 +71,12 @@ checks.negative_data_rejection.enabled = false
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server of its own: much is written, quarantined and deleted here."""
     folder = tmp_path_factory.mktemp("schemathesis")
-    toml = 'plugins = ["local", "jwt", "vips", "workshop"]\n[limits]\nuploads_per_second = 0\n'
-    with served(folder / "data", toml, environ=workshop.install(folder / "site")) as running:
+    toml = 'plugins = ["local", "jwt", "vips", "workshop", "bucket"]\n[limits]\nuploads_per_second = 0\n[uploads]\ndirect = "bucket"\nper_owner = 100000\n'
+    toml += '[storage.default]\ndriver = "local"\n' + bucket.storage("bucket", folder / "bucket")
+    environ = workshop.install(folder / "site")
+    bucket.install(folder / "more")
+    environ["PYTHONPATH"] += f":{folder / 'more'}"
+    with served(folder / "data", toml, environ=environ) as running:
         yield running
 
 
@@ -86,9 +96,25 @@ def config(server: Served, tmp_path: Path) -> Path:
     )
     for each in (task, job):
         assert server.client.delete(f"/v1/media/tasks/{each}", headers=server.auth("writer")).status_code == 200
+    upload = uploads(server)
     file = tmp_path / "schemathesis.toml"
-    file.write_text(CONFIG.format(media=media, doomed=doomed, linked=linked, token=token, task=task, job=job))
+    file.write_text(CONFIG.format(media=media, doomed=doomed, linked=linked, token=token, task=task, job=job, upload=upload))
     return file
+
+
+def uploads(server: Served) -> str:
+    """Do with uploads what takes bytes that no document can describe, and give the token of one that is open."""
+    tus, auth = {"Tus-Resumable": "1.0.0"}, server.auth("writer")
+    urls = [server.client.post("/v1/uploads", headers={**auth, **tus, "Upload-Length": "3"}).headers["location"] for _ in range(3)]
+    patch = {**tus, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+    assert server.client.patch(urls[0], content=b"abc", headers=patch).status_code == 204
+    assert server.client.post(urls[1], content=b"abd", headers={**patch, "X-HTTP-Method-Override": "PATCH"}).status_code == 204
+    assert (server.client.get(urls[2]).status_code, server.client.head(urls[2]).status_code) == (200, 204)
+    assert server.client.delete(urls[2], headers=tus).status_code == 204
+    offer = server.client.post("/v1/uploads/presigned", json={"size": 3}, headers=auth).json()
+    (server.data.parent / "bucket" / "objects" / f"uploads+{offer['upload_id'].partition('.')[0]}.direct").write_bytes(b"abe")
+    assert server.client.post(f"/v1/uploads/{offer['upload_id']}/complete", json={}, headers=auth).status_code == 202
+    return str(server.client.post("/v1/uploads", headers={**auth, **tus, "Upload-Length": "3"}).headers["location"].rpartition("/")[2])
 
 
 def check(server: Served, config: Path, *, credentials: dict[str, str], examples: int) -> None:

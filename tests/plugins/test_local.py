@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -508,3 +509,28 @@ async def test_relative_paths_are_those_of_the_files(storage: LocalStorage, root
 
 async def _bytes(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+async def test_a_finished_file_is_adopted(storage: LocalStorage, tmp_path: Path) -> None:
+    """Its bytes are the object's and its old name is gone; asked again there is no such file, and the object stays."""
+    file = tmp_path / "staged"
+    file.write_bytes(b"finished")
+    info = await storage.adopt("originals/a.bin", str(file))
+    assert info is not None
+    assert (info.size, await storage.head("originals/a.bin")) == (8, info)
+    assert not file.exists()
+    with pytest.raises(NotFound):
+        await storage.adopt("originals/a.bin", str(file))
+    assert (await storage.head("originals/a.bin")).etag == info.etag
+
+
+async def test_a_file_of_another_file_system_is_left_alone(storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "staged"
+    file.write_bytes(b"finished")
+
+    def rename(*given: Any, **more: Any) -> None:
+        raise OSError(errno.EXDEV, "crossed")
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert await storage.adopt("originals/a.bin", str(file)) is None
+    assert file.read_bytes() == b"finished"
