@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
+import anyio
+
 from mediacdn.errors import StorageUnavailable
 from mediacdn.model import ObjectInfo
 
@@ -54,7 +56,10 @@ class _Lane:
 
     async def stop(self) -> None:
         self.task.cancel()
-        await asyncio.wait({self.task})
+        with anyio.CancelScope(
+            shield=True
+        ):  # a scope cancels again and again, and would leave the put to the collector in the middle of its work
+            await asyncio.wait({self.task})
 
     def result(self) -> Result:
         if self.task.cancelled():

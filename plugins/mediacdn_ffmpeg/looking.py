@@ -44,7 +44,7 @@ class Looking:
 async def open_looking(config: LookConfig, output: int = 64 << 20) -> AsyncIterator[Looking]:
     """Open the children. Raises: Unavailable."""
     async with open_sandbox(
-        call="mediacdn_ffmpeg.child:run", children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory,
+        call="mediacdn_ffmpeg.child:run", children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory, resident=0,
         processor=config.processor, output=output, environment={"MALLOC_ARENA_MAX": "2"},
     ) as box:  # fmt: skip
         yield Looking(config, box)

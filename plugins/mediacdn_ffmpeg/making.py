@@ -168,7 +168,7 @@ async def open_making(config: EncodeConfig, kit: Kit) -> AsyncIterator[Making]:
     async with (
         open_looking(config) as looking,
         open_sandbox(
-            call="mediacdn_ffmpeg.running:run", children=config.children, queue=config.queue, jobs=config.jobs, memory=config.encode_memory,
+            call="mediacdn_ffmpeg.running:run", children=config.children, queue=config.queue, jobs=config.jobs, memory=config.encode_memory, resident=0,
             processor=config.encode_processor, output=config.output, files=256,
         ) as box,
     ):  # fmt: skip
