@@ -117,7 +117,7 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
             log.info("swept", objects=len(swept))
 
     async def reap_parts() -> None:
-        reaped = await lifecycle.reap_parts(timedelta(seconds=config.lifecycle.abandoned_parts_after))
+        reaped = await lifecycle.reap_parts(timedelta(seconds=config.lifecycle.abandoned_parts_after), opened.catalog.uploads.parts_held)
         if reaped:
             log.info("abandoned uploads of parts aborted", uploads=len(reaped))
 

@@ -37,7 +37,7 @@ class Catalog:
         self.media = MediaRows(transactions, clock, outward)
         self.ancestry = AncestryRows(transactions, clock)
         self.changes = ChangeRows(transactions, clock, outward)
-        self.objects = ObjectRows(transactions, clock)
+        self.objects = ObjectRows(transactions, clock, outward)
         self.moves = MoveRows(transactions, clock)
         self.idempotency = IdempotencyRows(transactions, clock)
         self.derivatives = DerivativeRows(transactions, clock)

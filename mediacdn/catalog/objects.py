@@ -18,6 +18,7 @@ from mediacdn.catalog.dedupe import holder
 from mediacdn.catalog.derivatives import credit_recipe, like_its_source
 from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
+from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import charge, credit, used
 from mediacdn.catalog.packages import Package, drop_package, write_package
 from mediacdn.catalog.rows import fulfil, write_media
@@ -48,9 +49,10 @@ def _at(storage: str, key: str, state: str) -> ColumnElement[bool]:
 class ObjectRows:
     """Objects by storage and key. Sizes are bytes, digests lower-case hexadecimal SHA-256."""
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, clock: Clock, outward: Outward) -> None:
         self._transactions = transactions
         self._clock = clock
+        self._outward = outward
 
     async def intend(self, storage: str, key: str) -> None:
         """Say that bytes are about to be written at a key that no media ever had; until `commit` they belong to the sweeper once nobody touches them.
@@ -168,8 +170,8 @@ class ObjectRows:
         if settled.kind == "duplicate":
             await drop_package(connection, settled.media.storage, package.prefix)
             return settled
-        changes = await write_package(connection, settled.media, package, self._clock.now())
-        return replace(settled, changes=tuple(changes))
+        changes, anew = await write_package(connection, settled.media, package, self._clock.now())
+        return await self._made_anew(connection, settled, changes) if anew else replace(settled, changes=tuple(changes))
 
     async def _replaced(self, connection: AsyncConnection, settled: Settled) -> Settled:
         """Say of the source that what is read by a relationship is another one now; the first one of it makes nothing untrue."""
@@ -179,7 +181,14 @@ class ObjectRows:
         before = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.id < made.id)
         if (await connection.execute(select(media.c.id).where(before).limit(1))).first() is None:
             return settled
-        return replace(settled, changes=tuple(await append(connection, [made.source_id], self._clock.now())))
+        return await self._made_anew(connection, settled, await append(connection, [made.source_id], self._clock.now()))
+
+    async def _made_anew(self, connection: AsyncConnection, settled: Settled, changes: Sequence[Change]) -> Settled:
+        """What was read by a source's path is another one now; caches in front are told of it too."""
+        made = settled.media
+        if made.public and made.source_id is not None:
+            await self._outward.plan(connection, [made.source_id], self._clock.now())
+        return replace(settled, changes=tuple(changes))
 
     async def _without_bytes(
         self, connection: AsyncConnection, media: Media, dedupe_key: str | None, quota: int, jobs: Sequence[NewJob], registered: bool

@@ -47,8 +47,9 @@ def below(storage: str, prefix: str) -> ColumnElement[bool]:
     return and_(objects.c.storage == storage, objects.c.key > prefix, objects.c.key < prefix + "\x7f")
 
 
-async def write_package(connection: AsyncConnection, derived: Media, package: Package, now: datetime) -> list[Change]:
-    """Publish files whose bytes are durable, as those of a derivative that is recorded in the same transaction; the package before it is replaced.
+async def write_package(connection: AsyncConnection, derived: Media, package: Package, now: datetime) -> tuple[list[Change], bool]:
+    """Publish files whose bytes are durable, as those of a derivative that is recorded in the same transaction; the package before it is replaced. Tells of changes,
+    and whether there was one before.
 
     What is below the prefix and not needed is left to be deleted. Raises: CatalogUnavailable, when the sweeper took the intents away.
     """
@@ -85,14 +86,14 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
     await drop_package(connection, derived.storage, package.prefix)
     await connection.execute(insert(package_files), rows_of)
     before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
-    await connection.execute(update(packages).where(before).values(replaced_at=now))
+    anew = (await connection.execute(update(packages).where(before).values(replaced_at=now))).rowcount > 0
     await connection.execute(insert(packages).values(media_id=derived.id, source_id=derived.source_id, mount=derived.relationship))
     if package.manifest is not None:
         here = and_(media.c.id == derived.source_id, media.c.state != State.DELETED.value)
         values = {"manifest": f"{derived.relationship}/{package.manifest}", "updated_at": now, "version": media.c.version + 1}
         await connection.execute(update(media).where(here).values(values))
     assert derived.source_id is not None
-    return await append(connection, [derived.source_id], now)
+    return await append(connection, [derived.source_id], now), anew
 
 
 async def drop_package(connection: AsyncConnection, storage: str, prefix: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediacdn.catalog.jobs import plan
 from mediacdn.catalog.owners import charge, used
 from mediacdn.catalog.rows import write_media
-from mediacdn.catalog.tables import upload_pieces, uploads
+from mediacdn.catalog.tables import UNFINISHED, upload_pieces, uploads
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import QuotaExceeded, TooManyRequests
 from mediacdn.interfaces import Clock
@@ -47,6 +47,15 @@ class UploadRows:
     def __init__(self, transactions: Transactions, clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
+
+    async def parts_held(self, storage: str) -> set[str]:
+        """The ids of the uploads of parts that unfinished uploads hold in a storage."""
+        query = select(uploads.c.parts).where(uploads.c.storage == storage, uploads.c.parts != "", UNFINISHED)
+
+        async def work(connection: AsyncConnection) -> set[str]:
+            return {parts for (parts,) in await connection.execute(query)}
+
+        return await self._transactions.read(work)
 
     async def create(self, new: Upload, *, most: int, quota: int) -> None:
         """Record a new upload. Raises: TooManyRequests when its owner has `most` unfinished ones, QuotaExceeded when its size could never be stored."""

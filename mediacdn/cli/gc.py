@@ -46,4 +46,5 @@ async def _sweep(config: "Config", *, dry_run: bool) -> list[tuple[str, str]]:
     async with open_drivers(config, plugins, CollectorRegistry(), use="tend") as opened:
         lifecycle, ages = sweeper(opened), config.lifecycle
         swept = await lifecycle.sweep(abandoned, moved=moved, dry_run=dry_run)
-        return swept + await lifecycle.reap_parts(timedelta(seconds=ages.abandoned_parts_after), dry_run=dry_run)
+        parts = timedelta(seconds=ages.abandoned_parts_after)
+        return swept + await lifecycle.reap_parts(parts, opened.catalog.uploads.parts_held, dry_run=dry_run)

@@ -59,3 +59,24 @@ async def test_what_fails_plans_nothing(catalog: Catalog, media_like: Callable[.
         await catalog.media.quarantine("0" * 26, scope="digest", reason=None)
     assert [told async for told in catalog.changes.purge(ids=["0" * 26])] == []
     assert not await planned(catalog)
+
+
+async def test_a_derivative_made_anew_is_told_of_by_its_source(
+    catalog: Catalog, media_like: Callable[..., Media], store: Callable[..., Any]
+) -> None:
+    """The path below the source means other bytes then; made for the first time it was nowhere yet, and of private media nobody has a copy."""
+    for digest, public in (("a", True), ("b", False)):
+        source = media_like(digest, public=public)
+        await store(source)
+        for again in ("c", "d"):
+            assert not await planned(catalog)
+            await store(
+                media_like(again + digest, public=public, source_id=source.id, relationship="thumbnail", derivation_key=again + digest)
+            )
+        jobs = await planned(catalog)
+        assert {job.media_id for job in jobs} == ({source.id} if public else set())
+        assert len(jobs) == 3 * public
+        for job in jobs:
+            await catalog.jobs.cancel(job.id)
+        while await catalog.jobs.prune(timedelta(-1), timedelta(-1)):
+            pass

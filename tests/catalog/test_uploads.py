@@ -170,6 +170,7 @@ async def staged(place: Files | Parts, catalog: Catalog, row: Upload) -> Upload:
     storage: Any = place._storages["bucket"]
     parts = await storage.begin_parts("originals/a.bin")
     assert await catalog.uploads.stage(ID, row.fence, storage="bucket", key="originals/a.bin", parts=parts, part_size=1000)
+    assert (await catalog.uploads.parts_held("bucket"), await catalog.uploads.parts_held("other")) == ({parts}, set())
     return replace(row, storage="bucket", key="originals/a.bin", parts=parts, part_size=1000)
 
 
