@@ -27,7 +27,7 @@ TUS := .test/tus-js-client-4.3.1.tgz
 TUS_SHA512 := ZLeYmjrkaU1fUsKbIi8JML52uAocjEZtBx4DKjRrqzrZa0O4MYwT6db+oqePlspV+FxXJAyFBc/L5gwUi2OFsg==
 
 test: tools .venv/dev.stamp $(TUS)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

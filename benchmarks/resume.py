@@ -66,7 +66,7 @@ def run(data: Path, *, cuts: int, seed: int = 1, size: int = SIZE) -> Report:
     data.mkdir(parents=True, exist_ok=True)
     config = data / "mediacdn.toml"
     config.write_text(TOML)
-    server = Served(data, config, {}, ("--no-worker",))
+    server = Served(data, config, {}, ())  # a worker ends what a killed server had all bytes of
     relay = Scissors(_port(server), [], upwards=True)
     try:
         while report.cuts + report.kills < cuts:
@@ -116,7 +116,7 @@ def _upload(server: Served, relay: Scissors, body: bytes, cuts: int, chance: ran
             break
         time.sleep(0.1)  # as any client does: what was cut off may still be arriving
         uploader.offset = _offset(server, uploader.url)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         told = server.client.get(urlsplit(uploader.url).path).json()
         if told.get("state") in ("done", "failed"):
@@ -148,6 +148,7 @@ def _killed(server: Served, relay: Scissors, uploader: Any, chance: random.Rando
 
 def _offset(server: Served, url: str) -> int:
     answer = server.client.head(urlsplit(url).path, headers={"Tus-Resumable": "1.0.0"})
+    assert answer.status_code == 200, (answer.status_code, dict(answer.headers))
     return int(answer.headers["upload-offset"])
 
 

@@ -122,7 +122,7 @@ class PostgresBus:
                 except BaseException:
                     self._give_up()
                     raise
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             raise Unavailable("The database does not pass notifications on") from error
 
     async def _connected(self) -> Any:

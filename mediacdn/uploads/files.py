@@ -164,12 +164,17 @@ class WholeFile:
         self.digest = digest
 
     async def head(self) -> bytes:
-        found = b""
-        async for chunk in self._read(HEAD):
-            found += chunk
-            if len(found) >= HEAD:
-                break
-        return found
+        try:
+            return await _first(self._read(HEAD))
+        except UploadGone:
+            if not self._upload.key:
+                raise
+        # An earlier try made it the object, and was not heard of any more.
+        try:
+            async with self._files.storage(self._upload.storage).open(self._upload.key) as chunks:
+                return await _first(chunks)
+        except NotFound:
+            raise UploadGone("The server has lost the bytes of this upload; send them again") from None
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._read(CHUNK)
@@ -228,6 +233,15 @@ class WholeFile:
                     yield found
             finally:
                 await self._files.run(lambda fd=fd: os.close(fd))  # type: ignore[misc]
+
+
+async def _first(chunks: AsyncIterator[bytes]) -> bytes:
+    found = b""
+    async for chunk in chunks:
+        found += chunk
+        if len(found) >= HEAD:
+            break
+    return found
 
 
 def _copy(path: Path, target: int, piece: Piece) -> None:

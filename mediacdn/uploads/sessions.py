@@ -38,7 +38,7 @@ from mediacdn.uploads.parts import Parts, part_size
 from mediacdn.uploads.staging import Place
 from mediacdn.uploads.writer import Meters, Rules, Writer
 
-LEASE = 60.0
+LEASE = 10.0
 """Seconds after which an ending whose process was not heard of is another's to do."""
 log = structlog.get_logger("mediacdn.uploads")
 

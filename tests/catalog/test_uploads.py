@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.uploads import IN_FLIGHT, Step
-from mediacdn.errors import QuotaExceeded, TooManyRequests
-from mediacdn.model import NewJob, Part, Piece, Status, Upload
+from mediacdn.errors import NotFound, QuotaExceeded, TooManyRequests
+from mediacdn.model import NewJob, ObjectInfo, Part, Piece, Status, Upload
 from mediacdn.testing import FolderStorage
 from mediacdn.uploads.files import Files
 from mediacdn.uploads.parts import Parts
@@ -236,3 +236,43 @@ async def test_a_writer_that_was_taken_from_changes_nothing(place: Files | Parts
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+class Adopting(FolderStorage):
+    """A storage that takes a file as it is."""
+
+    async def adopt(self, key: str, path: str) -> ObjectInfo | None:
+        target = self._file(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            raise NotFound("There is no such file") from None
+        return await self.head(key)
+
+
+async def test_an_ending_that_was_cut_off_between_the_object_and_its_record_is_done_again(
+    catalog: Catalog, clock: Any, tmp_path: Path
+) -> None:
+    storage, body, key = Adopting(tmp_path / "default"), os.urandom(12_000), "originals/a.bin"
+    files = Files(tmp_path / "uploads", catalog.uploads, {"default": storage})
+    try:
+        await begun(catalog, clock, size=len(body))
+        row = await taken(catalog)
+        pen = await files.open(row, fresh=True)
+        await written(catalog, clock, row, pen, body)
+        assert await ended(catalog, clock, row, pen, complete=True)
+        for _ in range(3):  # each dies where the next begins
+            held = await catalog.uploads.begin_ending(ID, 1.0)
+            assert held is not None
+            whole_file = await files.whole(held, None)
+            assert await whole_file.head() == body[: len(await whole_file.head())]
+            assert await catalog.uploads.claim(ID, held.fence, "default", key)
+            info = await whole_file.become("default", key)
+            assert info is not None
+            assert info.size == len(body)
+            clock.pass_by(seconds=2)
+        async with storage.open(key) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == body
+    finally:
+        files.close()
