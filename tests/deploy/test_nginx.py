@@ -66,11 +66,11 @@ def direct(server: Served, target: str, **headers: str) -> httpx.Response:
 
 
 def last_logged(server: Served, path: str) -> dict[str, object]:
-    """The server's own line of the last request for this path."""
+    """The server's own line of the last read of this path, which is written a moment after the answer."""
 
     def find() -> dict[str, object] | None:
         lines = [json.loads(line) for line in list(server.log) if path in line and line.startswith("{")]
-        return next((line for line in reversed(lines) if "status" in line), None)
+        return next((line for line in reversed(lines) if line.get("method") == "GET"), None)
 
     found: dict[str, object] = within(5, find)
     return found

@@ -103,7 +103,9 @@ def test_a_life_in_a_bucket(place: Place, server: Served) -> None:
     for start, length in ((0, 10), (2_000_000, 2_000_000), (len(FILM) - 5, 5), (4 * MIB - 1, 2)):
         part = client.get(path, headers={"Range": f"bytes={start}-{start + length - 1}"})
         assert (part.status_code, part.content == FILM[start : start + length]) == (206, True)
-        assert "hit" in part.headers["Cache-Status"]
+        assert (
+            "hit" in part.headers["Cache-Status"] or "collapsed" in part.headers["Cache-Status"]
+        )  # the last slices may still be on their way
     assert client.get(f"/v1/media/{small['id']}").content == picture
     film2 = server.upload(FILM + b"range", public="true")
     part = client.get(f"/v1/media/{film2['id']}", headers={"Range": "bytes=9000000-9000009"})
