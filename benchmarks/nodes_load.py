@@ -85,7 +85,7 @@ class Load:
     def _guarded(self, work: object, number: int) -> None:
         try:
             work(number)  # type: ignore[operator]
-        except BaseException as error:
+        except BaseException as error:  # of a thread: `stop` raises it, also an assertion or a SystemExit
             self._failures.append(error)
 
     def _read(self, number: int) -> None:

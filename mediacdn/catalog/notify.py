@@ -119,7 +119,7 @@ class PostgresBus:
                     self._connection = await self._connected()
                 try:
                     await self._connection.execute(statement, *values)
-                except BaseException:
+                except BaseException:  # also cancelled: a statement under way would meet the next one on this connection
                     self._give_up()
                     raise
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -131,7 +131,7 @@ class PostgresBus:
         connection = await asyncpg.connect(self._dsn, timeout=self._timeout, server_settings={"application_name": "mediacdn bus"})
         try:
             await connection.add_listener(self._channel, self._hear)
-        except BaseException:
+        except BaseException:  # also cancelled: nobody would close it
             connection.terminate()
             raise
         connection.add_termination_listener(self._ended)

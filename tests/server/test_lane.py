@@ -328,6 +328,14 @@ def test_a_body_after_known_fields_is_the_next_request(place: Any) -> None:
     assert [who for who, _ in heard(client, 3)] == [b"lane", b"app", b"lane"]
 
 
+def test_known_fields_do_not_lengthen_what_a_head_may_be(place: Any) -> None:
+    running = place(max_header_size=1024)
+    client = running.connect()
+    assert said(running, client, AGENT % (b"/hot", b""), AGENT % (b"/hot", b"")) == [b"lane"] * 2
+    client.sendall(AGENT % (b"/hot/" + b"0" * 2000 + b"20", b""))
+    assert taken(client).startswith(b"HTTP/1.1 431 ")
+
+
 def test_fields_that_always_differ_are_soon_not_compared(place: Any) -> None:
     running = place()
     client = running.connect()
