@@ -123,11 +123,15 @@ def served(
 ) -> Iterator[Served]:
     """Serve with `toml` as the configuration until the context is left."""
     config = None
+    environ = dict(environ or {})
+    if "[database]" not in toml:
+        # The embedded catalog lies on the disk that the other tests write to as well; how long a write may take is asked in tests/catalog.
+        environ.setdefault("MEDIACDN_DATABASE__TIMEOUT", "20")
     if toml:
         data.mkdir(parents=True, exist_ok=True)
         config = data / "mediacdn.toml"
         config.write_text(toml)
-    server = Served(data, config, environ or {}, arguments, prefix)
+    server = Served(data, config, environ, arguments, prefix)
     try:
         yield server
     finally:
