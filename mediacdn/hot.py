@@ -161,7 +161,7 @@ class HotReads:
         now = self._clock.now()
         at = now.timestamp()
         below, route, link = "", PLAIN, None
-        fields = seen.fields if further is None else {**seen.fields, further[0].decode(): further[1].decode()}
+        fields = seen.fields
         try:
             if usual is None:
                 below = "" if rest is None else rest.decode()
@@ -177,13 +177,16 @@ class HotReads:
             caller = Caller(principal, link, seen.met.peer)
             subject = principal.id if principal is not None else link.sub if link is not None else None
             request_id = seen.met.request_id or self._front.new_id()
-            if principal is None and seen.plain and further is None and not below and method == "GET" and card.size <= LARGEST:
+            usually = further is None or further[0] == b"if-none-match"
+            if usually and principal is None and seen.plain and not below and method == "GET" and card.size <= LARGEST:
                 self._access.read(card, caller, now)
-                found = self._delivery.at_hand(card, link, at)
+                found = self._delivery.at_hand(card, link, at, None if further is None else further[1])
                 if found is not None:
-                    head, body = found
+                    status, head, pieces = found
                     lines = b"%bx-request-id: %b\r\n" % (seen.met.cors, request_id.encode())
-                    return Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, 200, (*head, lines), (body,))
+                    return Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, status, (*head, lines), pieces)
+            if further is not None:
+                fields = {**fields, further[0].decode(): further[1].decode()}
             ask = Ask(method, fields, caller, now, at)
             if below:
                 form = self._form(card, below, link, fields)
