@@ -1,5 +1,6 @@
 """The public surface: everything that a plugin may import. What is not here may change without notice."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mediacdn.errors import (
@@ -14,7 +15,10 @@ from mediacdn.errors import (
     InvalidParameter,
     InvalidToken,
     MediaError,
+    MediaHeld,
+    NotEmpty,
     NotFound,
+    NumberTaken,
     ObjectCorrupt,
     OverLimits,
     Overloaded,
@@ -25,6 +29,7 @@ from mediacdn.errors import (
     Unavailable,
     Undecodable,
     Unprocessable,
+    UnsupportedType,
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
@@ -51,6 +56,7 @@ from mediacdn.interfaces import (
     Sink,
     Source,
     Storage,
+    Titles,
     TokenMinter,
 )
 from mediacdn.model import (
@@ -60,11 +66,13 @@ from mediacdn.model import (
     Card,
     Change,
     Cookies,
+    Episode,
     Event,
     Incoming,
     Made,
     MadeFile,
     Media,
+    Movie,
     ObjectInfo,
     Part,
     PartsBegun,
@@ -73,6 +81,8 @@ from mediacdn.model import (
     Recipe,
     Ring,
     Scope,
+    Season,
+    Series,
     State,
     Status,
     Step,
@@ -82,6 +92,7 @@ from mediacdn.storage.retry import again
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
+    from mediacdn.routes import contract
     from mediacdn.sandbox.pool import Sandbox, open_sandbox
 else:
 
@@ -91,6 +102,8 @@ else:
             from mediacdn.keyring import development_key
 
             return development_key
+        if name == "contract":
+            return import_module("mediacdn.routes.contract")
         if name in ("Sandbox", "open_sandbox"):
             from mediacdn.sandbox import pool
 
@@ -122,6 +135,7 @@ __all__ = [
     "Core",
     "Counters",
     "Driver",
+    "Episode",
     "Event",
     "FetchRules",
     "Fetched",
@@ -140,8 +154,12 @@ __all__ = [
     "MadeFile",
     "Media",
     "MediaError",
+    "MediaHeld",
+    "Movie",
     "MultipartUpload",
+    "NotEmpty",
     "NotFound",
+    "NumberTaken",
     "ObjectCorrupt",
     "ObjectInfo",
     "OverLimits",
@@ -158,6 +176,8 @@ __all__ = [
     "Room",
     "Sandbox",
     "Scope",
+    "Season",
+    "Series",
     "Sink",
     "Source",
     "State",
@@ -166,14 +186,17 @@ __all__ = [
     "Storage",
     "StorageFull",
     "StorageUnavailable",
+    "Titles",
     "TokenMinter",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
     "Undecodable",
     "Unprocessable",
+    "UnsupportedType",
     "Verdict",
     "again",
+    "contract",
     "development_key",
     "fetch",
     "hookimpl",

@@ -292,10 +292,7 @@ async def _rooms(
         attempts=config.jobs.attempts,
     )
     default = config.storage[default_storage(config)]
-    core = MediaCore(
-        callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
-    )
-    for handler in [
+    own: list[Any] = [
         *media_routes(reads, posts),
         *output_routes(reads),
         *upload_routes(resumable),
@@ -341,8 +338,24 @@ async def _rooms(
             storage_mode=default.get("driver", "local"),
             region=default.get("region"),
         ),
-        *plugins.routes(core),
-    ]:
+    ]
+    core = MediaCore(
+        callers=callers,
+        access=access,
+        cards=cards,
+        catalog=opened.catalog,
+        ingest=ingest,
+        ring=ring,
+        addresses=addresses,
+        clock=clock,
+        posts=posts,
+        records=records,
+        signer=signer,
+        elsewhere=elsewhere,
+        handlers=own,
+        reads=front.mount,
+    )
+    for handler in [*own, *plugins.routes(core)]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     chores = {

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mediacdn.model import (
     Admission,
@@ -12,14 +12,19 @@ from mediacdn.model import (
     Card,
     Change,
     Cookies,
+    Episode,
     Incoming,
     Made,
     Media,
+    Movie,
     ObjectInfo,
     Part,
     PartsBegun,
     Principal,
     Ring,
+    Scope,
+    Season,
+    Series,
     Verdict,
 )
 
@@ -312,6 +317,39 @@ class Clock(Protocol):
         ...
 
 
+T = TypeVar("T", Movie, Series, Season, Episode)
+
+
+class Titles(Protocol):
+    """Movies, series, seasons and episodes as rows, without a word on who may: callers ask `Core` about the media and the principal first.
+
+    A media is held by at most one movie or episode, and is an original; numbers are unique within a series or season. All of it is true of what runs at the same time, too.
+    """
+
+    async def add(self, kind: type[T], values: Mapping[str, Any]) -> T:
+        """Caller promises: the fields of `kind` but for its id, times, and what it has of others. Raises: NotFound, MediaHeld, NumberTaken, Unprocessable."""
+        ...
+
+    async def get(self, kind: type[T], id: str) -> T:
+        """Raises: NotFound."""
+        ...
+
+    async def change(self, kind: type[T], id: str, changes: Mapping[str, Any]) -> T:
+        """Driver promises: all of `changes` or nothing. Raises: NotFound, MediaHeld, NumberTaken, Unprocessable."""
+        ...
+
+    async def remove(self, kind: type[T], id: str, *, recursive: bool = False) -> None:
+        """Driver promises: media are set free, none is deleted. Raises: NotFound; NotEmpty, where there is something below it and `recursive` is not set."""
+        ...
+
+    async def page(
+        self, kind: type[T], *, below: str | None = None, visible_to: str | None, after: str | None, limit: int
+    ) -> tuple[list[T], str | None]:
+        """Driver promises: movies and series newest first, seasons and episodes of `below` by number, each with media that are there and visible (`Core.visible_to`);
+        and what `after` is for the next page, None at the end. Raises: InvalidParameter."""
+        ...
+
+
 class Core(Protocol):
     """What a plugin's routes may call; everything here applies the same rules as the core's own routes."""
 
@@ -341,4 +379,38 @@ class Core(Protocol):
 
     def sign(self, path: str, expires: timedelta) -> str:
         """Caller promises: has authorised the caller. Driver promises: the path with a signed query for GET and HEAD."""
+        ...
+
+    @property
+    def titles(self) -> Titles:
+        """Driver promises: the rows of titles."""
+        ...
+
+    def needs(self, principal: Principal | None, scope: Scope) -> Principal:
+        """Driver promises: the principal, when its token carries `scope`. Raises: Unauthorized, Forbidden."""
+        ...
+
+    def visible_to(self, principal: Principal | None) -> str | None:
+        """Driver promises: for the queries of listings, None where all is listed, else the owner whose own is listed beside what is public; "" is nobody's."""
+        ...
+
+    def url(self, path: str) -> str:
+        """Driver promises: the path below the base path, as a caller is told it."""
+        ...
+
+    async def link(self, principal: Principal | None, media_id: str, *, prefix: bool = False, expires: timedelta | None = None) -> str:
+        """Driver promises: the link that `/v1/media/{id}/download` gives this caller or, with `prefix`, that of `/v1/media/{id}/sign`, where it lasts for `expires` as far
+        as the configuration and the caller's own token allow. Raises: what these answer."""
+        ...
+
+    async def output(self, media_id: str, relationship: str) -> str | None:
+        """Caller promises: has authorised the reader of the source. Driver promises: the newest media of this relationship to it, None where there is none."""
+        ...
+
+    async def upload(self, request: Any) -> Mapping[str, Any]:
+        """Caller promises: has read nothing of the request's body. Driver promises: what `POST /v1/media` does with such a request, and its record. Raises: MediaError."""
+        ...
+
+    def mount(self, method: str, path: str, at: str) -> Any:
+        """Caller promises: `path` is a route of the core's own as the API's description has it, `at` has the same parameters. Driver promises: the handler for it at `at`."""
         ...
