@@ -117,7 +117,9 @@ def uploads(server: Served) -> str:
     return str(server.client.post("/v1/uploads", headers={**auth, **tus, "Upload-Length": "3"}).headers["location"].rpartition("/")[2])
 
 
-def check(server: Served, config: Path, *, credentials: dict[str, str], examples: int) -> None:
+def check(
+    server: Served, config: Path, *, credentials: dict[str, str], examples: int, only: str = "", phases: str = "examples,coverage,fuzzing"
+) -> None:
     command = [
         sys.executable,
         "-m",
@@ -128,8 +130,9 @@ def check(server: Served, config: Path, *, credentials: dict[str, str], examples
         "run",
         f"{server.url}/schema/openapi.json",
     ]
-    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples), "--seed", "1"]
+    command += ["--phases", phases, "--max-examples", str(examples), "--seed", "1"]
     command += ["--continue-on-failure", "--request-timeout", "10", "--max-redirects", "0"]
+    command += ["--include-path-regex", only] if only else []
     command += [word for name, value in credentials.items() for word in ("--header", f"{name}: {value}")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=config.parent, timeout=100)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
@@ -154,3 +157,49 @@ def test_a_reader_gets_what_the_document_says(server: Served, config: Path) -> N
 
 def test_a_stranger_gets_what_the_document_says(server: Served, config: Path) -> None:
     check(server, config, credentials={}, examples=2)
+
+
+TITLES = """
+[parameters]
+"path.media_id" = "{media}"
+"path.movie_id" = "{movie}"
+"path.series_id" = "{series}"
+"path.season_id" = "{season}"
+"path.episode_id" = "{episode}"
+
+# What it deletes, others work on; and a media belongs to one title, a number to one season.
+[[operations]]
+include-method = "DELETE"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-method-regex = "POST|PATCH"
+checks.positive_data_acceptance.enabled = false
+checks.negative_data_rejection.enabled = false
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    toml = 'plugins = ["local", "jwt", "vips", "titles", "compat"]\n[limits]\nuploads_per_second = 0\n'
+    with served(tmp_path_factory.mktemp("shown"), toml) as running:
+        yield running
+
+
+def test_titles_and_the_urls_of_others_do_too(shown: Served, tmp_path: Path) -> None:
+    auth = shown.auth("writer")
+
+    def made(path: str, **body: object) -> str:
+        answer = shown.client.post(path, json=body, headers=auth)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    media, held, other = (shown.upload(png(8, 8, f"{tmp_path}{number}".encode()), sub="writer")["id"] for number in range(3))
+    series = made("/v1/series", title="Loops")
+    season = made(f"/v1/series/{series}/seasons", number=1)
+    named = {"movie": made("/v1/movies", title="Up", media_id=held), "series": series, "season": season, "media": media}
+    named["episode"] = made(f"/v1/seasons/{season}/episodes", number=1, media_id=other)
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG.partition("[parameters]")[0] + TITLES.format(**named))
+    only = "^/v1/(movies|series|seasons|episodes)|^/media-files/|^/api/media/|^/media/upload$"
+    check(shown, config, credentials=shown.auth("root", "admin"), examples=1, only=only, phases="examples,coverage")
