@@ -1,5 +1,5 @@
 """Python client of a mediacdn server, with verbs about media: upload, resume, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge,
-and about recipes: run_task, get_task, stream_task, cancel_task, derivatives.
+about recipes: run_task, get_task, stream_task, cancel_task, derivatives, and about titles: titles, title, add_title, change_title, delete_title.
 
     async with Client("http://127.0.0.1:8400", token) as media:
         record = await media.upload(Path("photo.jpg"), public=True)
@@ -26,6 +26,7 @@ from mediacdn.client.download import Download, fetch_file
 from mediacdn.client.record import Fetched, Record, Signed
 from mediacdn.client.resume import send
 from mediacdn.client.tasks import Task, TaskStep, TaskVerbs
+from mediacdn.client.titles import TitleVerbs
 from mediacdn.client.transport import ATTEMPTS, Transport
 from mediacdn.client.upload import Body, Progress, Source
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, Unavailable
@@ -35,7 +36,7 @@ __all__ = ["Body", "Client", "Download", "Fetched", "Progress", "Record", "Signe
 T = TypeVar("T")
 
 
-class Client(TaskVerbs):
+class Client(TaskVerbs, TitleVerbs):
     """A server, by its `base` URL (base path included), or through the unix socket `uds`. Use it as `async with Client(…) as media`.
 
     Every verb raises the MediaError that the server answered with, and Unavailable when it cannot be reached in `attempts` tries.
@@ -187,10 +188,11 @@ class Client(TaskVerbs):
         )
         return replace(await self._read(response, Record), revision=response.headers.get("ETag"))
 
-    async def delete(self, id: str) -> None:
-        """Delete one media for good."""
+    async def delete(self, id: str, *, with_title: bool = False) -> None:
+        """Delete one media for good, and the movie or episode that holds it where `with_title` is set. Raises also: MediaHeld."""
         gone = frozenset({404, 410})
-        response = await self._transport.ask("DELETE", _path(id), repeatable=True, done_already=gone)
+        params = {"with_title": "true"} if with_title else {}
+        response = await self._transport.ask("DELETE", _path(id), repeatable=True, done_already=gone, params=params)
         response.release()
 
     async def sign(

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from mediacdn.client import Client
+from mediacdn.errors import MediaHeld, NotEmpty, NotFound
 from tests.services.command import within
 from tests.services.samples import png
 from tests.services.served import Served, served
@@ -409,6 +412,30 @@ def test_what_expires_leaves_its_title_to_its_owner(any_reads: Served) -> None:
     changed = any_reads.client.patch(f"/v1/movies/{one}", json={"media_id": fresh}, headers=any_reads.auth())
     assert (changed.status_code, changed.json()["media_id"]) == (200, fresh)
     assert one in ids(any_reads, "/v1/movies")
+
+
+@pytest.mark.anyio
+async def test_the_client_has_verbs(any_reads: Served) -> None:
+    async with Client(any_reads.url, any_reads.token("root", "admin")) as client:
+        media = (await client.upload(png(8, 8, f"client {next(_numbers)}".encode()))).id
+        above = await client.add_title("series", title="Loops")
+        seasons = [await client.add_title("seasons", above["id"], number=number) for number in (2, 1)]
+        part = await client.add_title("episodes", seasons[0]["id"], number=1, media_id=media)
+        with pytest.raises(MediaHeld) as told:
+            await client.add_title("movies", title="x", media_id=media, release_date=date(2026, 11, 21))
+        assert told.value.extra["held_by"] == f"/v1/episodes/{part['id']}"
+        with pytest.raises(MediaHeld):
+            await client.delete(media)
+        assert [each["number"] async for each in client.titles("seasons", above["id"])] == [1, 2]
+        assert (await client.change_title("episodes", part["id"], title="Pilot"))["title"] == "Pilot"
+        assert (await client.title("episodes", part["id"]))["media_id"] == media
+        with pytest.raises(NotEmpty):
+            await client.delete_title("series", above["id"])
+        await client.delete(media, with_title=True)
+        assert [each async for each in client.titles("episodes", seasons[0]["id"])] == []
+        await client.delete_title("series", above["id"], recursive=True)
+        with pytest.raises(NotFound):
+            await client.title("series", above["id"])
 
 
 # At the same time
