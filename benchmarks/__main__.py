@@ -28,6 +28,7 @@ PLAIN = (
     "upload",
     "s3",
     "big",
+    "compat",
     "crash",
     "jobs",
     "jobs_crash",
