@@ -148,16 +148,20 @@ class TitleRows:
         """Part a media that is about to be deleted from the title that holds it, and let no other take it. Raises: MediaHeld, where `titled` says so."""
 
         async def work(connection: AsyncConnection) -> None:
-            by = (await connection.execute(select(media.c.held_by).where(media.c.id == media_id).with_for_update())).scalar_one_or_none()
-            if by == DELETION:
-                return
-            if by is not None:
-                if titled == "refuse":
-                    raise _held(by)
-                name, _, title = by.partition("/")
-                table = movies if name == movies.name else episodes
-                await connection.execute(delete(table).where(table.c.id == title))
-            await connection.execute(update(media).where(media.c.id == media_id).values(held_by=DELETION))
+            while True:  # until nobody gives it away between the look and the taking
+                row = (await connection.execute(select(media.c.held_by).where(media.c.id == media_id))).one_or_none()
+                if row is None or row.held_by == DELETION:
+                    return
+                by = row.held_by
+                if by is not None:
+                    if titled == "refuse":
+                        raise _held(by)
+                    name, _, title = by.partition("/")
+                    table = movies if name == movies.name else episodes
+                    await connection.execute(delete(table).where(table.c.id == title, table.c.media_id == media_id))
+                taken = update(media).where(media.c.id == media_id, media.c.held_by.is_not_distinct_from(by)).values(held_by=DELETION)
+                if (await connection.execute(taken)).rowcount:
+                    return
 
         await self._transactions.write(work)
 
@@ -169,7 +173,7 @@ def _visible(of: Table, to: str | None) -> ColumnElement[bool]:
 
 
 def _cursor(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text[:11]) > LARGEST:
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > LARGEST:
         raise InvalidParameter("'cursor' is the `next` of an earlier page")
     return int(text)
 

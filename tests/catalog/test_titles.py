@@ -180,6 +180,29 @@ async def test_a_title_and_a_deletion_at_once(catalog: Catalog, films: list[Medi
         assert found in ([Movie, MediaHeld], [NotFound, type(None)])
 
 
+async def test_both_ends_of_a_title_go_at_once(catalog: Catalog, films: list[Media]) -> None:
+    for film in films:
+        made = await movie(catalog, film)
+        other = catalog.titles.change(Movie, made.id, {"title": "x"})
+        found = await outcomes(catalog.titles.remove(Movie, made.id), catalog.titles.part(film.id, "remove"), other)
+        assert set(found[:2]) <= {type(None), NotFound}, found
+        for gone in (catalog.titles.get(Movie, made.id), movie(catalog, film)):
+            with pytest.raises(NotFound):
+                await gone
+
+
+async def test_media_that_two_titles_exchange(catalog: Catalog, films: list[Media]) -> None:
+    """Each waits for what the other holds, or is refused it: never both have one."""
+    one, two = await movie(catalog, films[0]), await movie(catalog, films[1])
+    for _ in range(5):
+        change = catalog.titles.change
+        first, second = [(await catalog.titles.get(Movie, each.id)).media_id for each in (one, two)]
+        await outcomes(change(Movie, one.id, {"media_id": second}), change(Movie, two.id, {"media_id": first}))
+        assert len({(await catalog.titles.get(Movie, each.id)).media_id for each in (one, two)}) == 2
+        await change(Movie, one.id, {"media_id": films[2].id})
+        await change(Movie, one.id, {"media_id": first})
+
+
 async def test_what_expired_leaves_its_title(catalog: Catalog, films: list[Media]) -> None:
     made = await movie(catalog, films[0])
     await catalog.media.delete(films[0].id)
@@ -222,6 +245,6 @@ async def test_pages(catalog: Catalog, films: list[Media], media_like: Make, sto
     assert len(await walk(Movie, "")) == 2
     clock.pass_by(hours=2)
     assert len(await walk(Movie, "")) == 1
-    for wrong in ("x", "-1", "9" * 10, "9" * 5000):
+    for wrong in ("x", "-1", "9" * 10, "0" * 11 + "9" * 5000):
         with pytest.raises(InvalidParameter):
             await catalog.titles.page(Season, below=above.id, visible_to=None, after=wrong, limit=2)
