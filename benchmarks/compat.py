@@ -23,7 +23,7 @@ from benchmarks.results import table
 from tests.services.films import ffmpeg
 from tests.services.served import Served
 
-TITLE = "A film of 21 GB as a form"
+TITLE = "A very large film as a form"
 FULL, SHORT = 21_000_000_000, 1_000_000_000
 STEP = 4 * 1024 * 1024
 POINTS = 12
