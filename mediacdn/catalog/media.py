@@ -213,16 +213,18 @@ class MediaRows:
                 await connection.execute(update(media).where(media.c.id == record.id).values(status=Status.UPLOADED.value))
 
     async def revoke(self, id: str, at: int) -> tuple[Media, list[Change]]:
-        """Kill every link issued before `at` (unix seconds); an earlier moment than one already set changes nothing. Raises: NotFound."""
+        """Kill every link issued before `at` (unix seconds), also those to what was made of it; an earlier moment than one already set changes nothing. Raises: NotFound."""
         valid_from = case((media.c.links_valid_from < at, at), else_=media.c.links_valid_from)
-        values = {"links_valid_from": valid_from, "updated_at": self._clock.now(), "version": media.c.version + 1}
 
         async def work(connection: AsyncConnection) -> tuple[Media, list[Change]]:
+            now = self._clock.now()
+            values = {"links_valid_from": valid_from, "updated_at": now, "version": media.c.version + 1}
             statement = update(media).where(media.c.id == id, media.c.state != GONE).values(values).returning(*COLUMNS)
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 raise NotFound()
-            return media_of(row), await append(connection, [id], self._clock.now())
+            family = await follow(connection, id, values)
+            return media_of(row), await append(connection, [id, *family], now)
 
         return await self._transactions.write(work)
 
