@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
-from mediacdn.catalog.derivatives import FOLLOWED, follow, forget_recipes
+from mediacdn.catalog.derivatives import FOLLOWED, follow, forget_recipes, within_its_source
 from mediacdn.catalog.jobs import plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
@@ -86,7 +86,7 @@ class MediaRows:
         """Change title, tags, public, expires_at or metadata; `dedupe_key` is the key of the media as it will be, `version` the one that the caller saw.
 
         Making a public media private kills its links and every copy. Raises: NotFound, PreconditionFailed (another version),
-        DuplicateExists (another media has the key), InvalidParameter.
+        DuplicateExists (another media has the key), InvalidParameter, also where a derivative would be more visible than its source.
         """
         if unknown := changes.keys() - CHANGEABLE:
             raise InvalidParameter(f"{min(unknown)} cannot be changed")
@@ -101,6 +101,8 @@ class MediaRows:
             before = media_of(row)
             if version is not None and version != before.version:
                 raise PreconditionFailed("The record was changed since it was read")
+            if before.source_id is not None and changes.keys() & {"public", "expires_at"}:
+                await within_its_source(connection, replace(before, **changes))
             values = {**changes, "updated_at": now, "version": before.version + 1}
             if "tags" in changes:
                 values["tags"] = tuple(dict.fromkeys(changes["tags"]))

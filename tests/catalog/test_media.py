@@ -178,6 +178,24 @@ async def test_revoke(catalog: Catalog, media_like: Make, store: Any) -> None:
     assert (await catalog.media.revoke(media.id, 500))[0].links_valid_from == 1000, "an earlier moment revives nothing"
 
 
+async def test_a_derivative_is_never_more_visible_than_its_source(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
+    end = clock.now() + timedelta(hours=2)
+    source = await store(media_like(expires_at=end))
+    poster = await store(media_like("poster", source_id=source.id))
+
+    async def change(**changes: Any) -> None:
+        await catalog.media.change(poster.id, changes, dedupe_key=None, version=None)
+
+    for changes in ({"public": True}, {"expires_at": None}, {"expires_at": end + timedelta(seconds=1)}):
+        with pytest.raises(InvalidParameter):
+            await change(**changes)
+    await change(public=False, expires_at=end - timedelta(hours=1), title="Less is fine")
+    await catalog.media.change(source.id, {"public": True, "expires_at": None}, dedupe_key=None, version=None)
+    await change(public=False)
+    await change(public=True, expires_at=end)
+    assert (await catalog.media.get(poster.id)).public  # type: ignore[union-attr]
+
+
 async def test_revoke_kills_links_to_what_was_made_of_it(catalog: Catalog, media_like: Make, store: Any) -> None:
     source = await store(media_like())
     film = await store(media_like("film", source_id=source.id))
