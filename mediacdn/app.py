@@ -296,7 +296,9 @@ async def _rooms(
         *media_routes(reads, posts),
         *output_routes(reads),
         *upload_routes(resumable),
-        *direct_routes(direct, uploads, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock),
+        *direct_routes(
+            direct, uploads, records=records, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
+        ),
         *record_routes(
             records,
             access=access,

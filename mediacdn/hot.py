@@ -5,6 +5,7 @@ and declines (None) whatever is unusual or refused, which the framework's way th
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -189,7 +190,7 @@ class HotReads:
                 fields = {**fields, further[0].decode(): further[1].decode()}
             ask = Ask(method, fields, caller, now, at)
             if below:
-                form = self._form(card, below, link, fields)
+                form = self._form(card, below, link, fields, now)
                 if form is None:
                     return None
                 ask, card = replace(ask, variant=form.mark, negotiated=form.negotiated), form.card
@@ -208,7 +209,7 @@ class HotReads:
         ready = Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, answer.status)
         return self._ready(answer, seen.met, ready, handed is not None)
 
-    def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
+    def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str], now: datetime) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
         variant = "thumb" if below == "/thumb" else below[3:] if below.startswith("/v/") else None
         if variant is None:
@@ -221,7 +222,7 @@ class HotReads:
         form, preset = found
         if form.derived is not None:
             derived = self._cards.peek(form.derived)
-            if derived is None or derived.state is not State.LIVE:
+            if derived is None or derived.state is not State.LIVE or (derived.expires_at is not None and derived.expires_at <= now):
                 return None
         return form if preset or link is not None or self._variants.unsigned else None
 

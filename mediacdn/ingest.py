@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.dedupe import dedupe_key
+from mediacdn.catalog.derivatives import dedupe_key as derived_key
 from mediacdn.catalog.objects import Settled
 from mediacdn.config import Limits, Rule
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
@@ -366,9 +367,12 @@ class Ingest:
             self._owed.discard(lease)
 
     def dedupe_key(self, media: Media) -> str | None:
-        """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner. None for one without bytes."""
+        """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner; of a derivative, what it was made of and how.
+        None for one without bytes."""
         if not media.digest:
             return None
+        if media.derivation_key is not None:
+            return derived_key(media.derivation_key)
         storage = media.storage
         if storage in self._via.values() and media.source_id is None:  # it is on its way to where the rules put it
             storage = place(

@@ -121,6 +121,14 @@ async def forget_package(connection: AsyncConnection, gone: Media) -> None:
         await connection.execute(update(media).where(here).values(manifest=None, version=media.c.version + 1))
 
 
+def _newest_is_live(source_id: str, relationship: str) -> ColumnElement[bool]:
+    """Whether the newest derivative of this relationship that is still here may be read: an older one is no way around what it is withheld for."""
+    other = media.alias()
+    same = and_(other.c.source_id == source_id, other.c.relationship == relationship, other.c.state != State.DELETED.value)
+    newest = select(other.c.state).where(same).order_by(other.c.id.desc()).limit(1).scalar_subquery()
+    return newest == State.LIVE.value
+
+
 def _bytes(file: PackageFile) -> dict[str, Any]:
     return {"size": file.size, "digest": file.digest}
 
@@ -133,13 +141,13 @@ class PackageRows:
         self._clock = clock
 
     async def find(self, source_id: str, mount: str, path: str) -> Found | None:
-        """Find a file of the newest package that has it: one that was replaced still has those of its own."""
+        """Find a file of the newest package that has it: one that was replaced still has those of its own, but does not stand in for one that is withheld."""
         statement = (
             select(package_files, media.c.storage, media.c.id, media.c.created_at)
             .join(packages, packages.c.media_id == package_files.c.media_id)
             .join(media, media.c.id == packages.c.media_id)
             .where(packages.c.source_id == source_id, packages.c.mount == mount, package_files.c.path == path)
-            .where(media.c.state == State.LIVE.value)
+            .where(media.c.state == State.LIVE.value, _newest_is_live(source_id, mount))
             .order_by(media.c.id.desc())
             .limit(1)
         )
@@ -154,8 +162,13 @@ class PackageRows:
         return await self._transactions.read(work)
 
     async def output(self, source_id: str, relationship: str) -> Media | None:
-        """Find the newest live derivative of this relationship to a media, or to what was made of it in another step."""
-        here = and_(media.c.source_id == source_id, media.c.relationship == relationship, media.c.state == State.LIVE.value)
+        """Find the newest derivative of this relationship to a media; None where that is withheld."""
+        here = and_(
+            media.c.source_id == source_id,
+            media.c.relationship == relationship,
+            media.c.state == State.LIVE.value,
+            _newest_is_live(source_id, relationship),
+        )
 
         async def work(connection: AsyncConnection) -> Media | None:
             row = (await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id.desc()).limit(1))).one_or_none()

@@ -237,8 +237,9 @@ class UploadRows:
         return await self._transactions.write(work)
 
     async def leftovers(self, limit: int = 100) -> list[str]:
-        """Name uploads that are over and still have something staged."""
-        return await self._ids(and_(uploads.c.state.in_(("done", "failed", "gone")), uploads.c.staged), limit)
+        """Name uploads that are over and still have something staged, or whose presigned URLs were good until now."""
+        shut = or_(uploads.c.role != "direct", uploads.c.expires_at <= self._clock.now())
+        return await self._ids(and_(uploads.c.state.in_(("done", "failed", "gone")), uploads.c.staged, shut), limit)
 
     async def purge(self, older_than: datetime) -> int:
         """Forget uploads that are over, have nothing staged, and whose time was past before `older_than`."""

@@ -164,8 +164,12 @@ class Uploads:
             if coming or coming is None:
                 raise InvalidParameter("The upload is complete, and more was sent")
             return upload
-        if not upload.metered and coming:
-            await self._ingest.take_bytes(Principal(upload.owner), coming)
+        if not upload.metered:
+            if coming:
+                await self._ingest.take_bytes(Principal(upload.owner), coming)
+            elif coming is None:
+                broken: list[Exception] = []
+                chunks = _broken(self._counted(Principal(upload.owner), _until_broken(chunks, broken)), broken)
         taken = await self._rows.take(upload.id, offset)
         if taken is None:
             return await self._late(upload, offset)
@@ -188,6 +192,12 @@ class Uploads:
         finally:
             if self._writing.get(row.id) is task:
                 del self._writing[row.id]
+
+    async def _counted(self, owner: Principal, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Take from the rate what comes without having been announced, before it counts. Raises: TooManyRequests."""
+        async for batch in batches(chunks):
+            await self._ingest.take_bytes(owner, len(batch))
+            yield batch
 
     def _size(self, upload: Upload, offset: int, coming: int | None, size: int | None, complete: bool | None) -> int | None:
         """The whole size, by all that tells of it, which must agree (tus: creation-defer-length; the IETF's draft: section 4.1.3)."""
@@ -379,10 +389,14 @@ class Uploads:
             await self.clean(row)
 
     async def clean(self, row: Upload) -> bool:
-        """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now."""
+        """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now.
+
+        To presigned URLs bytes can be sent as long as they are good: what comes late is removed by a worker after that.
+        """
         try:
             await self._place(row).drop(row)
-            await self._rows.forget_staged(row.id)
+            if row.role != "direct" or row.expires_at <= self._clock.now():
+                await self._rows.forget_staged(row.id)
         except (MediaError, KeyError) as error:
             log.info("what was staged is still there", upload=row.id, error=str(error))
             return False
@@ -415,6 +429,8 @@ class Uploads:
 
     async def join(self, principal: Principal, tokens: Sequence[str], intake: Intake, *, told: str, concat: str) -> tuple[Upload, str]:
         """Begin the upload that joins complete partial ones, by their tokens (tus: concatenation). Raises: InvalidParameter, NotFound, UploadGone, TooLarge."""
+        if len(set(tokens)) < len(tokens):  # a few bytes, named a thousand times, would be written as often
+            raise InvalidParameter("Upload-Concat names an upload more than once")
         parts = [await self.find(token, principal) for token in tokens]
         if any(each.role != "partial" or each.owner != principal.id or each.state != "complete" for each in parts):
             raise InvalidParameter("Upload-Concat names uploads that are not complete partial ones")

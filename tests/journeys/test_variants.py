@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,54 @@ def test_a_form_whose_own_media_goes(server: Served) -> None:
     for _ in range(2):
         again = server.client.get(path)
         assert (again.status_code, again.content) == (200, first.content)
+
+
+def _own(server: Served, media: str, relationship: str) -> str:
+    items = server.client.get(f"/v1/media/{media}/derivatives", params={"relationship": relationship}, headers=server.auth()).json()[
+        "items"
+    ]
+    [derived] = [each["id"] for each in items]
+    return str(derived)
+
+
+def _settled(server: Served, media: str) -> None:
+    """Wait until nobody changes the media any more."""
+    path = f"/v1/media/{media}/record"
+    until(lambda: server.client.get(path, headers=server.auth()).json()["facts"])
+    until(lambda: {each["status"] for each in _tasks(server, media)} == {"Completed"})
+
+
+def test_a_form_whose_own_media_has_expired(tmp_path: Path) -> None:
+    """By the lane, which a connection that stays open comes to, as by the route. Nobody has swept it yet."""
+    with served(tmp_path, TOML) as own:
+        media = own.upload(photo(710, 350, (90, 9, 91)), public="true")["id"]
+        path = f"/v1/media/{media}/v/small"
+        assert [own.client.get(path).status_code for _ in range(3)] == [200] * 3
+        soon = {"expires_at": (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()}
+        assert own.client.patch(f"/v1/media/{_own(own, media, 'small')}/record", json=soon, headers=own.auth()).status_code == 200
+        assert [own.client.get(path).status_code for _ in range(3)] == [200] * 3
+        time.sleep(1.6)
+        answers = [own.client.get(path, headers=headers) for headers in ({}, {}, {"Connection": "close"})]
+        assert [answer.status_code for answer in answers] == [410] * 3
+
+
+def test_a_form_whose_record_was_changed_is_still_that_form(server: Served) -> None:
+    """Not made again beside itself, which would be a way around its being withheld; and nobody's upload of its bytes becomes it, which would go with its source."""
+    media = server.upload(photo(720, 350, (90, 9, 92)), public="true")["id"]
+    path, admin = f"/v1/media/{media}/v/small", server.auth("root", "admin")
+    _settled(server, media)
+    small = server.client.get(path).content
+    derived = _own(server, media, "small")
+    assert server.client.patch(f"/v1/media/{derived}/record", json={"title": "Mine"}, headers=server.auth()).status_code == 200
+    twin = server.upload(small, sub="bob", public="true")
+    assert twin["id"] != derived
+    server.client.post(f"/v1/media/{derived}/quarantine", json={"scope": "media"}, headers=admin)
+    assert (
+        server.client.patch(f"/v1/media/{media}/record", json={"title": "Whose card is another"}, headers=server.auth()).status_code == 200
+    )
+    assert [server.client.get(path).status_code for _ in range(2)] == [451] * 2
+    assert server.client.delete(f"/v1/media/{media}", headers=admin).status_code == 204
+    assert server.client.get(f"/v1/media/{twin['id']}").content == small
 
 
 def test_a_variant_that_made_room_is_made_again(server: Served) -> None:
