@@ -1,5 +1,6 @@
 """Thumbnails, presets and ad-hoc variants over a real socket, with the worker beside the server: who may have them, what they are, and what they follow."""
 
+import asyncio
 import hashlib
 import io
 import time
@@ -219,6 +220,26 @@ def test_forms_are_told_of_and_made_ahead(server: Served) -> None:
     assert server.client.get(f"/v1/media/{server.upload(text(99, b'forms'))['id']}/variants", headers=server.auth()).json()["presets"] == []
 
 
+def test_what_one_caller_has_made_ahead_leaves_room_for_others(server: Served) -> None:
+    media = server.upload(photo(64, 64, (8, 120, 9)))["id"]
+    path = f"/v1/media/{media}/variants"
+
+    async def asked() -> list[int]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+            slow = [f"w={1500 + number},h=1500,fit=fill,blur=20,format=png" for number in range(20)]
+            answers = [asyncio.ensure_future(client.post(path, json={"variant": each}, headers=server.auth())) for each in slow]
+            refused = [await each for _, each in zip(range(4), asyncio.as_completed(answers), strict=False)]
+            assert [each.status_code for each in refused] == [429] * 4
+            begun = [each for each in answers if not each.done()]
+            preset = await client.get(f"/v1/media/{media}/v/small", headers=server.auth())
+            assert preset.status_code == 200
+            assert sum(not each.done() for each in begun) >= 8, "the preset waits for one of them at the most"
+            return [each.status_code for each in await asyncio.gather(*answers)]
+
+    answers = asyncio.run(asked())
+    assert (answers.count(200), answers.count(429)) == (16, 4)
+
+
 def test_a_form_whose_own_media_goes(server: Served) -> None:
     """Withheld, it is withheld wherever it is asked for; deleted, it is made again."""
     media = server.upload(photo(700, 350, (90, 9, 90)), public="true")["id"]
@@ -231,6 +252,9 @@ def test_a_form_whose_own_media_goes(server: Served) -> None:
     server.client.get(path)
     server.client.post(f"/v1/media/{derived}/quarantine", json={"scope": "media"}, headers=admin)
     assert [server.client.get(each).status_code for each in (path, f"/v1/media/{media}")] == [451, 200]
+    changed = server.client.patch(f"/v1/media/{media}/record", json={"tags": ["seen"]}, headers=admin)
+    assert changed.status_code == 200, changed.text  # and the form is looked for anew
+    assert server.client.get(path).status_code == 451
     server.client.delete(f"/v1/media/{derived}/quarantine", headers=admin)
     assert server.client.get(path).status_code == 200
     assert server.client.delete(f"/v1/media/{derived}", headers=admin).status_code == 204
