@@ -14,6 +14,7 @@ import pytest
 from benchmarks.resume import run
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.uploads import Step
+from tests.services import bucket
 from tests.services.served import served
 from tests.services.workshop import Bench
 from tests.uploads.conftest import LIMITS, OFFSET, Speaker
@@ -124,6 +125,37 @@ def test_an_upload_whose_process_died_before_its_end(tmp_path: Path, asked: bool
             media = found[0]["id"]
         assert media == name
         assert speaker.media(media) == body
+        assert not speaker.staged(url)
+
+
+@pytest.mark.parametrize("kind", ["files", "parts"])
+def test_a_duplicate_whose_process_died_with_its_bytes(tmp_path: Path, kind: str) -> None:
+    """The twin's bytes serve both, and the upload is over before its own are removed: who dies there need not be sent anything again."""
+    environ = {**bucket.install(tmp_path / "plugin"), "MORTAL_MARK": str(tmp_path / "mark")}
+    bucket.make_mortal(tmp_path / "plugin")
+    where = bucket.storage("default", tmp_path / "bucket") if kind == "parts" else '[storage.default]\ndriver = "local"\n'
+    toml = bucket.PLUGINS + LIMITS + where + "[lifecycle]\nsweep_every = 0.2\n"
+    body = b"\x00" + os.urandom(SIZE)
+    with served(tmp_path / "data", toml, environ=environ) as server:
+        speaker = Speaker(server)
+        first = server.upload(body)["id"]
+        url = speaker.url(speaker.begin(SIZE + 1))
+        assert speaker.patch(url, 0, body[:1_000_000]).status_code == 204
+        (tmp_path / "mark").touch()
+        with pytest.raises(httpx.TransportError):
+            speaker.patch(url, 1_000_000, body[1_000_000:])
+        server.process.wait(10)
+        assert not (tmp_path / "mark").exists()
+    with served(tmp_path / "data", toml, environ=environ, arguments=()) as server:
+        speaker = Speaker(server)
+        head = speaker.head(url)
+        assert (head.status_code, head.headers["upload-media-id"]) == (200, first)
+        assert speaker.patch(url, SIZE + 1, b"").headers["upload-media-id"] == first
+        assert speaker.media(first) == body
+        for _ in range(100):
+            if not speaker.staged(url):
+                break
+            time.sleep(0.05)
         assert not speaker.staged(url)
 
 
