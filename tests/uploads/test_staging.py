@@ -1,11 +1,18 @@
 """Where uploads wait whose first bytes do not tell much: for a storage of parts, in that storage, so that any node can go on with them."""
 
+import asyncio
 import hashlib
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.services import bucket
+from tests.services.buckets import BUCKET, MIB, open_bucket
+from tests.services.rclone import RcloneServer
 from tests.services.samples import png
 from tests.services.served import served
 from tests.uploads.conftest import LIMITS, Speaker, metadata
@@ -84,3 +91,25 @@ def test_what_is_not_allowed_is_refused_as_soon_as_it_can_be_told(speaker: Speak
         answer = speaker.patch(url, 0, body[:10_000])
         assert (answer.status_code, answer.json()["code"]) == (415, "type_not_allowed")
         assert not speaker.staged(url)
+
+
+def test_a_service_that_wants_parts_without_a_gap(rclone_server: RcloneServer, tmp_path: Path) -> None:
+    """rclone refuses numbers that are passed over, and there are none where every writer has ended in order."""
+    asyncio.run(_bucket(rclone_server.table))
+    where = {"driver": "s3", "bucket": BUCKET, "prefix": tmp_path.name, **rclone_server.table, "part_size": 5 * MIB}
+    table = "".join(f"{name} = {json.dumps(value)}\n" for name, value in where.items())
+    with served(tmp_path, f'plugins = ["local", "jwt", "s3"]\n{LIMITS}[storage.default]\n{table}') as server:
+        speaker = Speaker(server)
+        body = b"\x00" + os.urandom(12 * MIB)
+        url = speaker.url(speaker.begin(len(body)))
+        at = 0
+        for stop in (MIB, 7 * MIB, 7 * MIB + 1, len(body)):
+            answer = speaker.patch(url, at, body[at:stop])
+            assert answer.status_code == 204, answer.text
+            at = stop
+        assert speaker.media(answer.headers["upload-media-id"]) == body
+
+
+async def _bucket(table: Mapping[str, Any]) -> None:
+    async with open_bucket(table):
+        return

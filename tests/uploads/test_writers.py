@@ -15,6 +15,7 @@ from benchmarks.resume import run
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.uploads import Step
 from tests.services import bucket
+from tests.services.command import within
 from tests.services.served import served
 from tests.services.workshop import Bench
 from tests.uploads.conftest import LIMITS, OFFSET, Speaker
@@ -176,3 +177,27 @@ def test_cut_and_killed_by_the_dozen(tmp_path: Path) -> None:
     assert report.cuts + report.kills >= 25
     assert report.kills >= 2
     assert report.clean, report
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_node_without_the_files_refuses_at_once(tmp_path: Path, crashed: bool) -> None:
+    """A node that does not share the folder says 410 before it takes a byte, and its log says why; also when it were to begin a file of its own."""
+    body = b"\x00" + os.urandom(SIZE)
+    with served(tmp_path, LIMITS) as server:
+        speaker = Speaker(server)
+        url = speaker.url(speaker.begin(len(body)))
+        assert speaker.patch(url, 0, body[:1_000_000]).status_code == 204
+        (tmp_path / "uploads").rename(tmp_path / "elsewhere")
+        if crashed:
+            server.kill()
+
+            async def crash(catalog: Catalog) -> None:
+                assert await catalog.uploads.take(url.rpartition("/")[2].partition(".")[0], 1_000_000) is not None
+
+            Bench(tmp_path).do(crash)
+            server.start()
+        answer = speaker.patch(url, 1_000_000, body[1_000_000:])
+        assert (answer.status_code, answer.json()["code"]) == (410, "upload_gone")
+        within(5, lambda: any("uploads.directory" in line for line in list(server.log)))
+        assert speaker.head(url).status_code == 410, "a client begins another"
+        assert not list((tmp_path / "uploads").iterdir())
