@@ -1,6 +1,7 @@
 """Many nodes on one machine: API nodes of several processes each and workers, every one with a data directory of its own, over one PostgreSQL, one Valkey and one
-shared storage, behind nginx on the loopback address. The storage is a parameter: the TOML of its table, and plugins and environment that it needs."""
+shared storage, behind nginx on the loopback address. The storage is a parameter: the TOML of its table, and plugins and environment that it needs; S3 is at hand."""
 
+import asyncio
 import base64
 import json
 import os
@@ -24,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mediacdn.edge.stamps import NAME, SEEN
+from tests.services.buckets import BUCKET, MIB, open_bucket
+from tests.services.swift import SwiftServer
 
 SETTLED_WITHIN = 3.0
 ISSUER = "https://id.example"
@@ -329,6 +332,26 @@ def many_nodes(folder: Path, database: str, redis: str, **settings: Any) -> Iter
         yield nodes
     finally:
         nodes.stop()
+
+
+@contextmanager
+def s3_storage(folder: Path) -> Iterator[tuple[SwiftServer, str]]:
+    """An S3 service of its own, which finds everything again when it was killed (rclone would have forgotten parts), and the table of a storage in it."""
+    folder.mkdir(parents=True)
+    server = SwiftServer(folder)
+    server.start()
+    try:
+        asyncio.run(_bucket(server.table))
+        where = {"bucket": BUCKET, **server.table, "part_size": 5 * MIB, "connect_timeout": 1.0, "read_timeout": 2.0}
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in where.items())
+        yield server, f'[storage.default]\ndriver = "s3"\n{lines}[uploads]\npart_size = {5 * MIB}\n'
+    finally:
+        server.kill()
+
+
+async def _bucket(table: Mapping[str, Any]) -> None:
+    async with open_bucket(table):
+        return
 
 
 def free_port() -> int:
