@@ -24,7 +24,7 @@ from benchmarks.results import table
 
 TITLE = "Many nodes"
 MOST = 1.1
-"""What two nodes may cost a request, in terms of one."""
+"""What two nodes may cost a request, in terms of one with as many processes."""
 
 
 def measure(*, full: bool, engines: Engines = Engines()) -> dict[str, Any]:  # noqa: B008 - it is frozen
@@ -52,7 +52,7 @@ is a content or a derivative that is there twice.
 
 {jobs["jobs"]:,} jobs asked for over HTTP while Redis was killed {len(jobs["away"])} times: {jobs["lost"]} lost, {jobs["doubled"]} done twice; the last one was done {jobs["done in"] - jobs["asked in"]:.1f} s after it was asked for.
 
-{table(["processor time a request, us", "one node", "two nodes", "ratio", "PostgreSQL and Valkey, one", "two"], costs)}"""
+{table(["processor time a request, us", "one node of four processes", "two of two", "ratio", "PostgreSQL and Valkey, one", "two"], costs)}"""
 
 
 def _faults(rows: list[Row]) -> str:

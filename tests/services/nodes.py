@@ -164,6 +164,7 @@ class Node(Process):
     """An API node, always at the same port: `url`, and a client of its own that goes past nginx."""
 
     def __init__(self, config: Path, environ: Mapping[str, str], folder: Path, processes: int) -> None:
+        self.processes = processes
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "mediacdn", "serve", "--no-worker", "--workers", str(processes), "--port", str(self.port)]
@@ -242,6 +243,7 @@ class Nodes:
         self.nodes = [Node(self.config, own, folder / f"node{number}", processes) for number in range(nodes)]
         worker = [sys.executable, "-m", "mediacdn", "worker", "--config", str(self.config), "--json", "--data"]
         self.workers = [Process([*worker, str(folder / f"worker{number}")], own, folder / f"worker{number}") for number in range(workers)]
+        self._environ = own
         self._nginx: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -269,6 +271,10 @@ class Nodes:
         with ThreadPoolExecutor() as threads:
             for each in [threads.submit(each.stop) for each in [*self.nodes, *self.workers]]:
                 each.result()
+
+    def another(self, name: str, processes: int) -> Node:
+        """One more node over what they share, of so many processes; the caller starts and stops it, and nginx does not know it."""
+        return Node(self.config, self._environ, self.folder / name, processes)
 
     def token(self, sub: str = "alice", scope: str = "write", expires: str = "1h") -> str:
         with self._lock:
