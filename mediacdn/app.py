@@ -75,7 +75,8 @@ from mediacdn.routes.sending import Senders
 from mediacdn.routes.storages import storage_routes
 from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.tasks import task_routes
-from mediacdn.routes.uploads import Resumable, options, upload_routes
+from mediacdn.routes.upload_routes import upload_routes
+from mediacdn.routes.uploads import Resumable, options
 from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching

@@ -21,6 +21,7 @@ import structlog
 from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.uploads import Ending, Step
 from mediacdn.config import Limits
 from mediacdn.config import Uploads as Settings
 from mediacdn.errors import Conflict, InvalidParameter, MediaError, NotFound, OffsetMismatch, TakenOver, TooLarge, UploadGone
@@ -223,6 +224,8 @@ class Uploads:
         try:
             if not row.part_size and not row.received:
                 head, chunks = await self._head(row, chunks, rules)
+                if not head and not rules.complete and rules.size != 0 and rules.checksum is None:
+                    return await self._nothing(row, chunks, rules)
                 row = await self._stage(row, head, rules)
             pen = await self._place(row).open(row, fresh=fresh)
         except BaseException as error:
@@ -245,17 +248,24 @@ class Uploads:
         head = await first(stream, HEAD)
         return head, _broken(rejoined(head, stream), broken)
 
+    async def _nothing(self, row: Upload, chunks: AsyncIterator[bytes], rules: Rules) -> Upload:
+        """A request without a byte decides nothing: where an upload waits is chosen by its first ones."""
+        async for _ in chunks:  # raises what broke it off
+            pass
+        expires_at = self._clock.now() + self._lifetime
+        if not await self._rows.advance(row.id, row.fence, Step(received=0, size=rules.size, last=True), expires_at=expires_at):
+            raise TakenOver()
+        return replace(row, size=row.size if rules.size is None else rules.size, held=False, expires_at=expires_at)
+
     async def _stage(self, row: Upload, head: bytes, rules: Rules) -> Upload:
         """Choose where the bytes wait, and refuse at once what could only be refused at the end. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
-        intake = replace(msgspec.convert(row.intake, Intake), size=rules.size)
-        if row.role == "partial" or (len(head) < HEAD and rules.size != len(head)):
-            intake = replace(intake, media_type=None, size=None)
-        try:
-            media_type, _, placement = self._ingest.judge(Principal(row.owner), intake, head)
-        except MediaError:
-            if intake.size is not None:
-                raise
-            return row  # of less than decides the type, nothing can be refused yet
+        intake, principal = replace(msgspec.convert(row.intake, Intake), size=rules.size), Principal(row.owner)
+        if row.role == "partial":
+            media_type, placement = self._ingest.guess(principal, replace(intake, size=None), head)
+        elif len(head) < HEAD and rules.size != len(head):
+            media_type, placement = self._ingest.guess(principal, intake, head)  # by its end the type may be another
+        else:
+            media_type, _, placement = self._ingest.judge(principal, intake, head)
         name = self._ingest.landing(placement)
         storage = self._storages[name]
         if not isinstance(storage, MultipartUpload):
@@ -293,7 +303,8 @@ class Uploads:
         while True:
             row = await self._rows.begin_ending(id, LEASE)
             if row is not None:
-                return await self._end_held(row)
+                with suppress(TakenOver):
+                    return await self._end_held(row)
             row = await self._rows.get(id)
             if row is None or row.state in ("gone", "open"):
                 raise UploadGone()
@@ -314,9 +325,12 @@ class Uploads:
         beating = asyncio.create_task(self._beat(row))
         try:
             stored = await self._take(row)
+        except TakenOver:
+            raise  # whoever took it ends it
         except MediaError as error:
             if hopeless(error):
-                await self._rows.fail(row.id, fence=row.fence, error=problem(error))
+                if not await self._rows.fail(row.id, fence=row.fence, error=problem(error)):
+                    raise TakenOver() from error
                 self._meters.forget(row.id)
                 await self.clean(row)
                 raise Refused(problem(error), error.headers) from error
@@ -355,7 +369,7 @@ class Uploads:
                 raise TakenOver()
 
         staged = await self._place(row).whole(row, await self._meters.digest(row))
-        return await self._ingest.take(principal, staged, intake, media_id=row.id, claim=claim)
+        return await self._ingest.take(principal, staged, intake, media_id=row.id, claim=claim, ending=Ending(row.id, row.fence))
 
     async def _joined(self, row: Upload) -> list[Upload]:
         if row.role != "final":
