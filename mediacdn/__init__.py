@@ -28,6 +28,7 @@ from mediacdn.errors import (
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
+from mediacdn.http.languages import language_tag
 from mediacdn.interfaces import (
     Action,
     Adopts,
@@ -37,6 +38,7 @@ from mediacdn.interfaces import (
     Bus,
     CachePolicy,
     Clock,
+    Composer,
     Core,
     Counters,
     Inspector,
@@ -45,6 +47,7 @@ from mediacdn.interfaces import (
     LocalPaths,
     MultipartUpload,
     Presigner,
+    Published,
     Recall,
     RelativePaths,
     Room,
@@ -59,8 +62,10 @@ from mediacdn.model import (
     ByteRange,
     Card,
     Change,
+    Composed,
     Cookies,
     Event,
+    Extract,
     Incoming,
     Made,
     MadeFile,
@@ -115,6 +120,8 @@ __all__ = [
     "Card",
     "Change",
     "Clock",
+    "Composed",
+    "Composer",
     "ConfigError",
     "Conflict",
     "ContentRejected",
@@ -123,6 +130,7 @@ __all__ = [
     "Counters",
     "Driver",
     "Event",
+    "Extract",
     "FetchRules",
     "Fetched",
     "Forbidden",
@@ -151,6 +159,7 @@ __all__ = [
     "Plan",
     "Presigner",
     "Principal",
+    "Published",
     "Recall",
     "Recipe",
     "RelativePaths",
@@ -177,5 +186,6 @@ __all__ = [
     "development_key",
     "fetch",
     "hookimpl",
+    "language_tag",
     "open_sandbox",
 ]

@@ -21,6 +21,8 @@ from mediacdn.errors import CatalogUnavailable
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Media, PackageFile, State
 
+SUBTITLES = "subtitles:"
+"""Relationships of what manifests list: another one, or one less, makes them untrue."""
 AT_ONCE = 500
 """Digests in one statement."""
 
@@ -160,6 +162,26 @@ class PackageRows:
         async def work(connection: AsyncConnection) -> Media | None:
             row = (await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id.desc()).limit(1))).one_or_none()
             return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def subtitles(self, source_id: str) -> list[Media]:
+        """List the live subtitles of a media by their relationship, of each language the newest."""
+        here = and_(media.c.source_id == source_id, media.c.relationship.startswith(SUBTITLES), media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> list[Media]:
+            rows = await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id))
+            found = {each.relationship: each for each in map(media_of, rows)}
+            return [found[name] for name in sorted(found, key=str)]
+
+        return await self._transactions.read(work)
+
+    async def before(self, made: Media) -> list[str]:
+        """Name the live derivatives in whose place this one is: of the same relationship, and older."""
+        here = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(select(media.c.id).where(here, media.c.id < made.id)))
 
         return await self._transactions.read(work)
 

@@ -76,7 +76,15 @@ class Lane(Deadlines):
     _declined = False
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > min(LONGEST, self.settings.max_header_size) or self._deaf or self._held or self._left or self._head or not data.startswith(b"GET ") or self.busy():
+        if (
+            len(data) > min(LONGEST, self.settings.max_header_size)
+            or self._deaf
+            or self._held
+            or self._left
+            or self._head
+            or not data.startswith(b"GET ")
+            or self.busy()
+        ):
             super().data_received(data)
         elif not (self._block and self._again(data)):
             self._met = None

@@ -6,6 +6,7 @@ from typing import Any
 from mediacdn import Argument, Core, Driver, Media, Plan, Recipe, Step, hookimpl
 from mediacdn_ffmpeg.config import EncodeConfig, HlsConfig, LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
+from mediacdn_ffmpeg.linking import SubtitlesConfig, open_subtitles
 from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
 from mediacdn_ffmpeg.making import open_mp4
 from mediacdn_ffmpeg.streams import open_hls
@@ -25,6 +26,7 @@ def mediacdn_drivers() -> list[Driver]:
         Driver(seam="action", name="waveform", config=LookConfig, open=open_waveform),
         Driver(seam="action", name="hls", config=HlsConfig, open=open_hls),
         Driver(seam="action", name="mp4", config=EncodeConfig, open=open_mp4),
+        Driver(seam="action", name="subtitles", config=SubtitlesConfig, open=open_subtitles),
     ]
 
 
