@@ -85,10 +85,13 @@ class Linking:
         master = _master(found)
         pictures: list[dash.Representation] = []
         sounds: list[dash.Representation] = []
-        for entry in master.streams:
-            each = await _representation(published, entry, entry.number("BANDWIDTH"), entry.attributes.get("CODECS", ""))
-            (pictures if "RESOLUTION" in entry.attributes else sounds).append(each)
         beside = [each for each in master.media if each.attributes.get("TYPE") == "AUDIO" and each.uri]
+        alone = bool(beside) and all(each.uri for each in master.media if each.attributes.get("TYPE") == "AUDIO")
+        for entry in master.streams:
+            codecs = entry.attributes.get("CODECS", "")
+            told = codecs.partition(",")[0] if alone else codecs
+            each = await _representation(published, entry, entry.number("BANDWIDTH"), told)
+            (pictures if "RESOLUTION" in entry.attributes else sounds).append(each)
         sounds += [await _representation(published, each, SOUND, "mp4a.40.2", each.attributes.get("LANGUAGE", "")) for each in beside]
         text = await asyncio.to_thread(dash.manifest, pictures, sounds, await _listed(published), base="../hls/", beside="../subtitles/")
         return Composed(text.encode(), dash.MPD, found.media_id)
