@@ -151,3 +151,21 @@ def mp4(film: Film, rendition: Rendition | None, how: How, *, name: str) -> list
     if film.audio:
         arguments += ["-map", f"0:{film.audio[0].index}", *_SOUND]
     return [*arguments, *_EXACT, "-max_muxing_queue_size", "4096", "-movflags", "+faststart", "-f", "mp4", name]
+
+
+def opus(film: Film, how: How, *, rate: int, name: str) -> list[str]:
+    """Give the arguments that make Opus in Ogg of the first track of sound."""
+    sound = (
+        "-map",
+        f"0:{film.audio[0].index}",
+        "-vn",
+        "-c:a",
+        "libopus",
+        "-b:a",
+        f"{rate}k",
+        "-ac",
+        str(min(max(film.audio[0].channels, 1), 2)),
+        "-ar",
+        "48000",
+    )
+    return [*_input(how), *sound, *_EXACT, "-f", "ogg", name]
