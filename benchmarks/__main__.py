@@ -33,6 +33,7 @@ PLAIN = (
     "jobs_crash",
     "nodes",
     "variants",
+    "players",
 )
 MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"locust": "mixes"}
 

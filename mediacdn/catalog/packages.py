@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, sel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
+from mediacdn.catalog.owners import weigh
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import media, objects, package_files, packages
 from mediacdn.catalog.transactions import Transactions
@@ -87,6 +88,7 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
         await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount + bindparam("times")), take)
     await drop_package(connection, derived.storage, package.prefix)
     await connection.execute(insert(package_files), rows_of)
+    await weigh(connection, derived.owner, sum(each.size for each in files))
     before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
     anew = (await connection.execute(update(packages).where(before).values(replaced_at=now))).rowcount > 0
     await connection.execute(insert(packages).values(media_id=derived.id, source_id=derived.source_id, mount=derived.relationship))
@@ -105,10 +107,12 @@ async def drop_package(connection: AsyncConnection, storage: str, prefix: str) -
 
 async def forget_package(connection: AsyncConnection, gone: Media) -> None:
     """Let go of the files of a derivative that is being deleted."""
-    rows = await connection.execute(delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key))
-    held = Counter(rows.scalars())
-    if not held:
+    of = delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key, package_files.c.size)
+    rows = (await connection.execute(of)).all()
+    if not rows:
         return
+    held = Counter(key for key, _ in rows)
+    await weigh(connection, gone.owner, -sum(size for _, size in rows))
     which = and_(objects.c.storage == gone.storage, objects.c.key == bindparam("of"), objects.c.state == "live")
     less = [{"of": key, "times": times} for key, times in held.items()]
     await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount - bindparam("times")), less)

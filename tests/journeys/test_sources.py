@@ -91,7 +91,7 @@ def test_it_plays_and_seeks(server: Served, uploaded: dict[str, str], page: Page
 
 
 BAD = {
-    "half": "damaged or cut short", "flipped": "damaged, cut short", "a playlist behind the head of a film": "damaged", "noise behind the head of a film": "damaged",
+    "half": "damaged or cut short", "flipped": "damaged, cut short", "a playlist behind the head of a film": "No picture", "noise behind the head of a film": "No picture",
     "8K": "7680 by 4320",
 }  # fmt: skip
 
