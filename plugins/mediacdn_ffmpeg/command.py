@@ -15,6 +15,8 @@ ENCODER_THREADS = 1
 """With more, what x264 writes within a bit rate is another thing each time: its threads tell each other what they have spent when they come to it. The renditions,
 the decoder and the filters run beside each other all the same."""
 MOST_SOUNDS = 8
+TAIL = 0.5
+"""Seconds that the last segment has at least, where there is another before it."""
 FASTEST = 60.0
 """Frames a second that are kept."""
 _SOUND = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000", "-filter:a", "aresample=async=1:first_pts=0")
@@ -105,10 +107,11 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
             streams.append(f"v:{number}{heard},name:{each.name}")
         others, first = sounds[1:], count
         arguments += _x264(renditions, how)
-        # A key frame where each segment begins, in every rendition at the same frame, and nowhere else.
+        # A key frame where each segment begins, in every rendition at the same frame, and nowhere else; none begins just before the end, for players stall at
+        # segments of a picture or two.
         arguments += [
             "-force_key_frames:v",
-            f"expr:gte(t,n_forced*{seconds})",
+            f"expr:gte(t,n_forced*{seconds})*lte(t,{max(film.duration - TAIL, 0):.3f})",
             "-g:v",
             "100000",
             "-keyint_min:v",
@@ -125,11 +128,14 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
         streams.append(f"a:{first + number},name:{name}")
     if sounds:
         arguments += _SOUND
+        if container == "fmp4":  # what the encoder writes ahead of the first sample would lie before the beginning of time
+            arguments += ["-bsf:a", "noise=drop='lt(pts,0)'"]
     ending = "m4s" if container == "fmp4" else "ts"
+    exact = ("-avoid_negative_ts", "disabled", "-hls_segment_options", "movflags=+frag_discont") if container == "fmp4" else ()
     init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"  # of one stream it takes the name as it stands
     arguments += [
         *_EXACT, "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod", "-hls_flags", "independent_segments",
-        "-hls_segment_type", container, *(["-hls_fmp4_init_filename", init] if container == "fmp4" else []),
+        "-hls_segment_type", container, *exact, *(["-hls_fmp4_init_filename", init] if container == "fmp4" else []),
         "-hls_segment_filename", f"%v_%05d.{ending}", "-var_stream_map", " ".join(streams), "%v.m3u8",
     ]  # fmt: skip
     return arguments, names

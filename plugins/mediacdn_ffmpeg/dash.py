@@ -75,7 +75,11 @@ def _set(period: Element, kind: str, members: Sequence[Representation], base: st
         offset = round(each.begins * SCALE)
         segments = SubElement(shown, "SegmentList", timescale=str(SCALE), presentationTimeOffset=str(offset))
         SubElement(segments, "Initialization", sourceURL=each.media.init)
-        _timeline(SubElement(segments, "SegmentTimeline"), [seconds for _, seconds in each.media.segments], offset)
+        lengths = [seconds for _, seconds in each.media.segments]
+        if len(set(lengths[:-1])) <= 1 and lengths[-1] <= lengths[0]:
+            segments.set("duration", str(round(lengths[0] * SCALE)))  # all that some players know to seek by
+        else:
+            _timeline(SubElement(segments, "SegmentTimeline"), lengths, offset)
         for address, _ in each.media.segments:
             SubElement(segments, "SegmentURL", media=address)
 

@@ -25,7 +25,7 @@ backoff_base = 0.1
 plan = {film-look = [], poster = [], thumb-film = [], storyboard = [], preview = [], cover = [], loudness = [], waveform = [], waveform-picture = []}
 [recipes.hls]
 seconds = 1
-preset = "ultrafast"
+preset = "superfast"
 renditions = ["240p"]
 """
 SOURCES = [

@@ -116,6 +116,18 @@ def test_a_master_playlist_lists_them() -> None:
     assert (listed.segments, listed.ended, listed.init) == ((("en.vtt", 61.5),), True, "")
 
 
+@pytest.mark.parametrize(
+    ("lengths", "told"), [([4.0, 4.0, 1.5], "4000000"), ([4.0], "4000000"), ([4.0, 4.0, 4.1], None), ([4.0, 4.004, 1.0], None)]
+)
+def test_segments_of_one_length_need_no_timeline(lengths: list[float], told: str | None) -> None:
+    media = Media("init.mp4", tuple((f"{number}.m4s", seconds) for number, seconds in enumerate(lengths)), True)
+    shown = dash.Representation("audio", Entry({}, "audio.m3u8"), media, Fraction(0), 1, "mp4a.40.2")
+    root = ElementTree.fromstring(dash.manifest([], [shown], [], base="../hls/", beside="../subtitles/"))
+    [listed] = root.iter("{urn:mpeg:dash:schema:mpd:2011}SegmentList")
+    assert listed.get("duration") == told
+    assert (listed.find("{urn:mpeg:dash:schema:mpd:2011}SegmentTimeline") is None) == (told is not None)
+
+
 def test_a_manifest_of_dash_tells_of_each_segment() -> None:
     lengths = [4.0, 4.0, 4.004, 1.5]
     media = Media("init.mp4", tuple((f"segments/{number}.m4s", seconds) for number, seconds in enumerate(lengths)), True)
