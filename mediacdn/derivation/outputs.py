@@ -32,7 +32,7 @@ _BELOW = re.compile(BELOW)
 class Outputs:
     """Finds outputs, and remembers them for as long as the media's card stays what it was."""
 
-    def __init__(self, catalog: Catalog, composing: Composing) -> None:
+    def __init__(self, catalog: Catalog, composing: Composing | None = None) -> None:
         self._packages = catalog.packages
         self._composing = composing
         self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
@@ -54,7 +54,7 @@ class Outputs:
         if not _BELOW.fullmatch(below):
             raise NotFound()
         name, _, path = below[1:].partition("/")
-        form = await self._composing.form(card, below)
+        form = None if self._composing is None else await self._composing.form(card, below)
         if form is not None:
             pass
         elif name == "subtitles":

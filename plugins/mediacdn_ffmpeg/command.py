@@ -128,14 +128,11 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
         streams.append(f"a:{first + number},name:{name}")
     if sounds:
         arguments += _SOUND
-        if container == "fmp4":  # what the encoder writes ahead of the first sample would lie before the beginning of time
-            arguments += ["-bsf:a", "noise=drop='lt(pts,0)'"]
     ending = "m4s" if container == "fmp4" else "ts"
-    exact = ("-avoid_negative_ts", "disabled", "-hls_segment_options", "movflags=+frag_discont") if container == "fmp4" else ()
     init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"  # of one stream it takes the name as it stands
     arguments += [
         *_EXACT, "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod", "-hls_flags", "independent_segments",
-        "-hls_segment_type", container, *exact, *(["-hls_fmp4_init_filename", init] if container == "fmp4" else []),
+        "-hls_segment_type", container, *(["-hls_fmp4_init_filename", init] if container == "fmp4" else []),
         "-hls_segment_filename", f"%v_%05d.{ending}", "-var_stream_map", " ".join(streams), "%v.m3u8",
     ]  # fmt: skip
     return arguments, names

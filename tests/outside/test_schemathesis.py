@@ -36,6 +36,7 @@ ignored_auth.enabled = true
 "path.variant" = "thumb"
 "path.path" = "master.m3u8"
 "path.code" = "small"
+"path.language" = "en"
 "path.task_id" = "{task}"
 "path.job_id" = "{job}"
 
@@ -45,8 +46,20 @@ include-path = "/v1/media/{{media_id}}"
 parameters = {{ "path.media_id" = "{doomed}" }}
 
 [[operations]]
-include-path-regex = "^/v1/media/[{{]media_id[}}]/(thumb|v/.*|hls/.*|storyboard.*|poster|mp4|waveform)$"
+include-path-regex = "^/v1/media/[{{]media_id[}}]/(thumb|v/.*|(hls|dash)/.*|storyboard.*|poster|mp4|opus|preview|waveform.*)$"
 parameters = {{ "path.media_id" = "{linked}" }}
+
+# Text that no document can describe; what is read is another media's, for one of them takes it away.
+[[operations]]
+include-method-regex = "GET|HEAD"
+include-path-regex = "/subtitles/"
+parameters = {{ "path.media_id" = "{linked}" }}
+
+[[operations]]
+include-method = "PUT"
+include-path-regex = "/subtitles/"
+checks.positive_data_acceptance.enabled = false
+checks.negative_data_rejection.enabled = false
 
 [[operations]]
 include-path-regex = "^/s/"
@@ -84,9 +97,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def config(server: Served, tmp_path: Path) -> Path:
     """A configuration that names media of the test's own: one to work on, one to delete, and one that only a prefix link opens."""
     media, doomed, linked = (server.upload(png(8, 8, f"{tmp_path}{number}".encode()), sub="writer")["id"] for number in range(3))
-    for mount in ("hls", "storyboard"):
+    for mount in ("hls", "dash", "storyboard"):
         publish(server.data, linked, {"master.m3u8": b"#EXTM3U"}, mount)
-    for name in ("poster", "mp4", "waveform"):
+    for name in ("poster", "mp4", "opus", "preview", "waveform", "waveform-picture", "subtitles:en"):
         publish(server.data, linked, {}, name)
     url = server.client.post(f"/v1/media/{linked}/sign", json={"prefix": True}, headers=server.auth("writer")).json()["url"]
     token = urlsplit(url).path.split("/")[2]
