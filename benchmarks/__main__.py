@@ -35,6 +35,7 @@ PLAIN = (
     "jobs_crash",
     "nodes",
     "variants",
+    "players",
 )
 MODULES = {"peers": "beside"} | {name: name for name in PLAIN} | {"browser-upload": "browser_upload", "locust": "mixes"}
 SIZED = ("s3", "browser-upload")

@@ -33,6 +33,7 @@ from mediacdn.errors import (
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
+from mediacdn.http.languages import language_tag
 from mediacdn.interfaces import (
     Action,
     Adopts,
@@ -42,6 +43,7 @@ from mediacdn.interfaces import (
     Bus,
     CachePolicy,
     Clock,
+    Composer,
     Core,
     Counters,
     Inspector,
@@ -50,6 +52,7 @@ from mediacdn.interfaces import (
     LocalPaths,
     MultipartUpload,
     Presigner,
+    Published,
     Recall,
     RelativePaths,
     Room,
@@ -65,9 +68,11 @@ from mediacdn.model import (
     ByteRange,
     Card,
     Change,
+    Composed,
     Cookies,
     Episode,
     Event,
+    Extract,
     Incoming,
     Made,
     MadeFile,
@@ -128,6 +133,8 @@ __all__ = [
     "Card",
     "Change",
     "Clock",
+    "Composed",
+    "Composer",
     "ConfigError",
     "Conflict",
     "ContentRejected",
@@ -137,6 +144,7 @@ __all__ = [
     "Driver",
     "Episode",
     "Event",
+    "Extract",
     "FetchRules",
     "Fetched",
     "Forbidden",
@@ -169,6 +177,7 @@ __all__ = [
     "Plan",
     "Presigner",
     "Principal",
+    "Published",
     "Recall",
     "Recipe",
     "RelativePaths",
@@ -200,5 +209,6 @@ __all__ = [
     "development_key",
     "fetch",
     "hookimpl",
+    "language_tag",
     "open_sandbox",
 ]

@@ -24,6 +24,7 @@ from mediacdn.config import Config
 from mediacdn.config.storages import default_storage
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
+from mediacdn.derivation.composing import Composing
 from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.variants import Variants
 from mediacdn.drivers import (
@@ -74,6 +75,7 @@ from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.storages import storage_routes
 from mediacdn.routes.stored import StoredAnswers
+from mediacdn.routes.subtitles import subtitle_routes
 from mediacdn.routes.tasks import task_routes
 from mediacdn.routes.upload_routes import upload_routes
 from mediacdn.routes.uploads import Resumable, options
@@ -224,8 +226,9 @@ async def _rooms(
     await changes.sweep()
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
-    variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
-    outputs = Outputs(opened.catalog)
+    making = maker(config, opened, actions, changes, emit)
+    variants = Variants(opened.catalog, making, actions, config.variants, clock)
+    outputs = Outputs(opened.catalog, Composing(opened.catalog, opened.storages, making, actions, config.variants.max_per_media))
     addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     accel = Accel(config.server.accel, opened.storages)
@@ -296,6 +299,17 @@ async def _rooms(
     own: list[Any] = [
         *media_routes(reads, posts),
         *output_routes(reads),
+        *subtitle_routes(
+            records,
+            reads=reads,
+            ingest=ingest,
+            maker=making,
+            lifecycle=lifecycle,
+            rows=opened.catalog.packages,
+            limits=config.limits,
+            access=access,
+            addresses=addresses,
+        ),
         *upload_routes(resumable),
         *direct_routes(
             direct, uploads, records=records, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock

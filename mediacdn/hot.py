@@ -50,6 +50,7 @@ _WANTED = {
         ASKED_BY,
     )
 }
+_NAMED = {"v": "/{variant}", "subtitles": "/{language}"}
 _DECISIVE = frozenset({"authorization", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 _LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
 
@@ -273,7 +274,7 @@ def _route(prefixed: bool, below: str) -> str:
     if not below:
         return route
     first, *further = below[1:].split("/", 1)
-    return f"{route}/{first}" + ("" if not further else "/{variant}" if first == "v" else "/{path}")
+    return f"{route}/{first}" + ("" if not further else _NAMED.get(first, "/{path}"))
 
 
 def _wanted(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str] | None:

@@ -11,8 +11,10 @@ from mediacdn.model import (
     ByteRange,
     Card,
     Change,
+    Composed,
     Cookies,
     Episode,
+    Extract,
     Incoming,
     Made,
     Media,
@@ -306,6 +308,39 @@ class Action(Protocol):
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
         """Caller promises: `spec` holds by `arguments`, in their order, with defaults filled in. Driver promises: the same output for the same bytes and spec; ends
         soon when cancelled. Raises: Undecodable, OverLimits, InvalidArgument, none of which is worth another try; Overloaded, Unavailable and any other, which are."""
+        ...
+
+
+class Published(Protocol):
+    """What there is below one media, as a Composer reads it."""
+
+    @property
+    def card(self) -> Card:
+        """The media's."""
+        ...
+
+    async def read(self, path: str, most: int = 1 << 20) -> Extract | None:
+        """Caller promises: a path below the media such as hls/master.m3u8 or subtitles/en, and `most` bytes at most. Driver promises: what is stored there, cut off
+        behind `most` bytes; None where nothing is, or is withheld. Raises: StorageUnavailable."""
+        ...
+
+    async def subtitles(self) -> Sequence[Media]:
+        """Driver promises: those that may be read, by their relationship, `subtitles:` and the language."""
+        ...
+
+
+@runtime_checkable
+class Composer(Protocol):
+    """Power of an action: small files that say where others are, such as manifests, written when they are first asked for, of what there is by then."""
+
+    @property
+    def composes(self) -> tuple[str, ...]:
+        """Driver promises: the paths below a media that it writes, as regular expressions for whole paths."""
+        ...
+
+    async def compose(self, path: str, published: Published) -> Composed | None:
+        """Caller promises: one of those paths; asks again when something below the media has changed. Driver promises: the same bytes of the same; None leaves the
+        path to what is stored there. Raises: MediaError."""
         ...
 
 

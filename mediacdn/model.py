@@ -342,6 +342,21 @@ class Made(Struct, frozen=True, kw_only=True):
     """The path of that among `files` where players begin."""
 
 
+class Extract(Struct, frozen=True):
+    """The first bytes of what stands at a path below a media, and the media that it is of."""
+
+    media_id: str
+    content: bytes
+
+
+class Composed(Struct, frozen=True):
+    """A small file that was written of others. `derived` is the media that it stands or falls with."""
+
+    content: bytes
+    media_type: str
+    derived: str
+
+
 class JobState(StrEnum):
     """Where a job stands. PENDING is also waiting for another attempt; FAILED and CANCELLED stay until somebody retries them or they are removed by age."""
 

@@ -15,7 +15,7 @@ from mediacdn.catalog.jobs import plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import credit, used
-from mediacdn.catalog.packages import forget_package
+from mediacdn.catalog.packages import SUBTITLES, forget_package
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
 from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, WITHOUT_BYTES, card_of, erase_tags, media_of, write_tags
@@ -139,11 +139,14 @@ class MediaRows:
             await credit(connection, gone.owner, gone.size)
             await let_go(connection, gone.storage, gone.storage_key)
             await forget_variants(connection, id)
+            untrue = [id]
+            if gone.source_id is not None and gone.relationship is not None and gone.relationship.startswith(SUBTITLES):
+                untrue.append(gone.source_id)  # its manifests list it
             if gone.public:
-                await self._outward.plan(connection, [id], now)
+                await self._outward.plan(connection, untrue, now)
             await forget_recipes(connection, id)
             await forget_package(connection, gone)
-            return gone, await append(connection, [id], now)
+            return gone, await append(connection, untrue, now)
 
         return await self._transactions.write(work)
 

@@ -20,7 +20,7 @@ from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import charge, credit, used
-from mediacdn.catalog.packages import Package, drop_package, write_package
+from mediacdn.catalog.packages import SUBTITLES, Package, drop_package, write_package
 from mediacdn.catalog.rows import fulfil, write_media
 from mediacdn.catalog.sharing import share
 from mediacdn.catalog.tables import UNFINISHED, media, objects, refusals, uploads
@@ -183,12 +183,13 @@ class ObjectRows:
         return await self._made_anew(connection, settled, changes) if anew else replace(settled, changes=tuple(changes))
 
     async def _replaced(self, connection: AsyncConnection, settled: Settled) -> Settled:
-        """Say of the source that what is read by a relationship is another one now; the first one of it makes nothing untrue."""
+        """Say of the source that what is read by a relationship is another one now; the first one of it makes nothing untrue, unless manifests list it."""
         made = settled.media
         if settled.kind == "duplicate" or made.source_id is None or made.relationship is None:
             return settled
         before = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.id < made.id)
-        if (await connection.execute(select(media.c.id).where(before).limit(1))).first() is None:
+        listed = made.relationship.startswith(SUBTITLES)
+        if not listed and (await connection.execute(select(media.c.id).where(before).limit(1))).first() is None:
             return settled
         return await self._made_anew(connection, settled, await append(connection, [made.source_id], self._clock.now()))
 

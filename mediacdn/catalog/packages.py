@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, sel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
+from mediacdn.catalog.owners import weigh
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import media, objects, package_files, packages
 from mediacdn.catalog.transactions import Transactions
@@ -21,6 +22,8 @@ from mediacdn.errors import CatalogUnavailable
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Media, PackageFile, State
 
+SUBTITLES = "subtitles:"
+"""Relationships of what manifests list: another one, or one less, makes them untrue."""
 AT_ONCE = 500
 """Digests in one statement."""
 
@@ -85,6 +88,7 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
         await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount + bindparam("times")), take)
     await drop_package(connection, derived.storage, package.prefix)
     await connection.execute(insert(package_files), rows_of)
+    await weigh(connection, derived.owner, sum(each.size for each in files))
     before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
     anew = (await connection.execute(update(packages).where(before).values(replaced_at=now))).rowcount > 0
     await connection.execute(insert(packages).values(media_id=derived.id, source_id=derived.source_id, mount=derived.relationship))
@@ -103,10 +107,12 @@ async def drop_package(connection: AsyncConnection, storage: str, prefix: str) -
 
 async def forget_package(connection: AsyncConnection, gone: Media) -> None:
     """Let go of the files of a derivative that is being deleted."""
-    rows = await connection.execute(delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key))
-    held = Counter(rows.scalars())
-    if not held:
+    of = delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key, package_files.c.size)
+    rows = (await connection.execute(of)).all()
+    if not rows:
         return
+    held = Counter(key for key, _ in rows)
+    await weigh(connection, gone.owner, -sum(size for _, size in rows))
     which = and_(objects.c.storage == gone.storage, objects.c.key == bindparam("of"), objects.c.state == "live")
     less = [{"of": key, "times": times} for key, times in held.items()]
     await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount - bindparam("times")), less)
@@ -173,6 +179,26 @@ class PackageRows:
         async def work(connection: AsyncConnection) -> Media | None:
             row = (await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id.desc()).limit(1))).one_or_none()
             return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def subtitles(self, source_id: str) -> list[Media]:
+        """List the live subtitles of a media by their relationship, of each language the newest."""
+        here = and_(media.c.source_id == source_id, media.c.relationship.startswith(SUBTITLES), media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> list[Media]:
+            rows = await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id))
+            found = {each.relationship: each for each in map(media_of, rows)}
+            return [found[name] for name in sorted(found, key=str)]
+
+        return await self._transactions.read(work)
+
+    async def before(self, made: Media) -> list[str]:
+        """Name the live derivatives in whose place this one is: of the same relationship, and older."""
+        here = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(select(media.c.id).where(here, media.c.id < made.id)))
 
         return await self._transactions.read(work)
 

@@ -87,6 +87,7 @@ def variant_routes(records: Records, variants: Variants, rows: VariantRows, sign
         kept = [
             FormView(each.text, path(media, each.text), each.media_type, each.size, each.digest, each.width, each.height, each.made_at)
             for each in await rows.of_media(media.id)
+            if not each.text.startswith("/")  # which is composed, and has its own address
         ]
         return FormList([FormView(name, path(media, name)) for name in names], kept)
 

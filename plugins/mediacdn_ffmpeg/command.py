@@ -15,6 +15,8 @@ ENCODER_THREADS = 1
 """With more, what x264 writes within a bit rate is another thing each time: its threads tell each other what they have spent when they come to it. The renditions,
 the decoder and the filters run beside each other all the same."""
 MOST_SOUNDS = 8
+TAIL = 0.5
+"""Seconds that the last segment has at least, where there is another before it."""
 FASTEST = 60.0
 """Frames a second that are kept."""
 _SOUND = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000", "-filter:a", "aresample=async=1:first_pts=0")
@@ -105,10 +107,11 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
             streams.append(f"v:{number}{heard},name:{each.name}")
         others, first = sounds[1:], count
         arguments += _x264(renditions, how)
-        # A key frame where each segment begins, in every rendition at the same frame, and nowhere else.
+        # A key frame where each segment begins, in every rendition at the same frame, and nowhere else; none begins just before the end, for players stall at
+        # segments of a picture or two.
         arguments += [
             "-force_key_frames:v",
-            f"expr:gte(t,n_forced*{seconds})",
+            f"expr:gte(t,n_forced*{seconds})*lte(t,{max(film.duration - TAIL, 0):.3f})",
             "-g:v",
             "100000",
             "-keyint_min:v",
@@ -151,3 +154,21 @@ def mp4(film: Film, rendition: Rendition | None, how: How, *, name: str) -> list
     if film.audio:
         arguments += ["-map", f"0:{film.audio[0].index}", *_SOUND]
     return [*arguments, *_EXACT, "-max_muxing_queue_size", "4096", "-movflags", "+faststart", "-f", "mp4", name]
+
+
+def opus(film: Film, how: How, *, rate: int, name: str) -> list[str]:
+    """Give the arguments that make Opus in Ogg of the first track of sound."""
+    sound = (
+        "-map",
+        f"0:{film.audio[0].index}",
+        "-vn",
+        "-c:a",
+        "libopus",
+        "-b:a",
+        f"{rate}k",
+        "-ac",
+        str(min(max(film.audio[0].channels, 1), 2)),
+        "-ar",
+        "48000",
+    )
+    return [*_input(how), *sound, *_EXACT, "-f", "ogg", name]

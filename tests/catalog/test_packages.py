@@ -69,6 +69,19 @@ async def test_nothing_of_it_is_swept(catalog: Catalog, publish: Any, clock: Any
     assert await catalog.objects.leftovers(clock.now()) == []
 
 
+async def test_its_files_count_for_the_owner(catalog: Catalog, publish: Any, source: Media) -> None:
+    """Each as often as it stands in a package, and no more once the package is deleted; a run in another's place counts until that one goes."""
+    before = await catalog.media.usage(source.owner)
+    first = await publish({**FILES, "segments/2.m4s": "one"})
+    size = first.media.size + len("zeroonemone")
+    assert await catalog.media.usage(source.owner) == (before[0] + size, before[1] + 1)
+    second = await publish(FILES, key="other")
+    await catalog.media.delete(first.media.id)
+    assert await catalog.media.usage(source.owner) == (before[0] + second.media.size + len("zeroonem"), before[1] + 1)
+    await catalog.media.delete(second.media.id)
+    assert await catalog.media.usage(source.owner) == before
+
+
 async def test_what_is_the_same_twice_is_stored_once(catalog: Catalog, publish: Any, source: Media, clock: Any) -> None:
     await publish({**FILES, "segments/2.m4s": "one"})
     one, two = [await catalog.packages.find(source.id, "hls", f"segments/{number}.m4s") for number in (1, 2)]
