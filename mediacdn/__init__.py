@@ -39,6 +39,7 @@ from mediacdn.interfaces import (
     Clock,
     Core,
     Counters,
+    Divisible,
     Inspector,
     LinkCookies,
     Links,
@@ -52,6 +53,7 @@ from mediacdn.interfaces import (
     Source,
     Storage,
     TokenMinter,
+    UnitMade,
 )
 from mediacdn.model import (
     Admission,
@@ -76,6 +78,7 @@ from mediacdn.model import (
     State,
     Status,
     Step,
+    Unit,
     Verdict,
 )
 from mediacdn.storage.retry import again
@@ -121,6 +124,7 @@ __all__ = [
     "Cookies",
     "Core",
     "Counters",
+    "Divisible",
     "Driver",
     "Event",
     "FetchRules",
@@ -171,6 +175,8 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "Unit",
+    "UnitMade",
     "Unprocessable",
     "Verdict",
     "again",

@@ -2,6 +2,7 @@
 
 import io
 import os
+from typing import Literal
 
 from mediacdn import Undecodable
 from mediacdn_ffmpeg import codecs
@@ -12,8 +13,9 @@ from mediacdn_ffmpeg.request import Check, Checked
 def check(task: Check, folder: int) -> Checked:
     """Open each segment by itself, as a player that seeks does: its first picture must decode, and time must go on. Raises: Undecodable."""
     init = _read(folder, task.piece.init) if task.piece.init else b""
-    spans: dict[str, tuple[float, float]] = {}
-    last: dict[str, float] = {}
+    spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    decoded_at: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    starts: list[float] = []
     frames = width = height = 0
     words: dict[str, str] = {}
     keys: list[int] = []
@@ -29,7 +31,8 @@ def check(task: Check, folder: int) -> Checked:
                     continue
                 if kind == "video":
                     frames += 1
-                if kind not in seen:
+                first = kind not in seen
+                if first:
                     seen.add(kind)
                     if kind == "video" and task.piece.fmp4 and packet.pos is not None:
                         keys.append(packet.pos + packet.size - len(init))
@@ -40,9 +43,12 @@ def check(task: Check, folder: int) -> Checked:
                 before = spans.get(kind, (start, stop))
                 spans[kind] = (min(before[0], start), max(before[1], stop))
                 decoded = start if packet.dts is None else float(packet.dts * packet.time_base)
-                if decoded <= last.get(kind, -1e9):
+                begun, last = decoded_at.get(kind, (decoded, -1e9))
+                if decoded <= last:
                     raise Undecodable("In what was made, time goes back")
-                last[kind] = decoded
+                decoded_at[kind] = (begun, decoded)
+                if kind == "video" and first:
+                    starts.append(start)
             if len(seen) != len(streams) and name == task.piece.segments[0]:
                 raise Undecodable("A segment that was made is empty")
             for stream in streams:
@@ -54,6 +60,7 @@ def check(task: Check, folder: int) -> Checked:
     return Checked(
         video=lengths.get("video", 0.0), audio=lengths.get("audio", 0.0), width=width, height=height, frames=frames,
         codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words), keys=tuple(keys),
+        starts=tuple(starts), spans=spans, decoded=decoded_at,
     )  # fmt: skip
 
 

@@ -8,3 +8,5 @@ DEMUXERS = {
 }  # fmt: skip
 """Type, as sniffed, and demuxer."""
 FILMS = tuple(each for each in DEMUXERS if each.startswith("video/"))
+SURE = frozenset({"mov", "matroska"})
+"""Containers that say how long they are, and can be sought in; of the others all packets are looked at."""

@@ -84,7 +84,7 @@ class Work(Struct, frozen=True):
 
 
 class Encode(Struct, frozen=True):
-    """One request to the child that runs ffmpeg. `{source}` and `{progress}` among the arguments become descriptors. Descriptors: the film, the folder, the progress."""
+    """One request to the child that runs ffmpeg. `{source}`, `{progress}` and `{sound}` among the arguments become descriptors. Descriptors: the film, the folder, the progress, and sound that was made before."""
 
     arguments: tuple[str, ...]
     nice: int
@@ -120,6 +120,8 @@ class Film(Struct, frozen=True, kw_only=True):
     """What was found in a film."""
 
     duration: Seconds
+    start: Annotated[float, Meta(ge=-1e7, le=1e7)] = 0.0
+    """What its clock shows at its beginning."""
     video: Video | None = None
     audio: Annotated[tuple[Audio, ...], Meta(max_length=256)] = ()
     tools: dict[Word, Word] = {}
@@ -156,6 +158,11 @@ class Checked(Struct, frozen=True, kw_only=True):
     codecs: Word = ""
     keys: Annotated[tuple[Count, ...], Meta(max_length=50_000)] = ()
     """Of each segment in a container of fragments, the bytes from its beginning to the end of its first picture."""
+    starts: Annotated[tuple[float, ...], Meta(max_length=50_000)] = ()
+    """When the first picture of each segment is shown."""
+    spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    decoded: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    """When the first packet and the last one are decoded."""
 
 
 class Ran(Struct, frozen=True):
