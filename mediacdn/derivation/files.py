@@ -74,7 +74,10 @@ class Scratch:
                     os.close(descriptor)
         while True:
             name = Path(tempfile.mkdtemp(dir=self._folder))
-            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # somebody else found it before it could be locked
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if name.exists():  # else another process found it before it was locked
