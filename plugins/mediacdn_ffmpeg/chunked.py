@@ -135,7 +135,10 @@ class ChunkedHls:
         for rung in rungs:
             segments = await asyncio.to_thread(listed, folder, rung.name, "m4s")
             piece = Piece(rung.name, len(segments), fmp4=True)
-            checked = await making.looking.done(Check(piece=piece, video=True, audio=bool(film.audio)), Checked, folder)
+            try:
+                checked = await making.looking.done(Check(piece=piece, video=True, audio=bool(film.audio)), Checked, folder)
+            except Undecodable as error:  # there is no picture in it
+                raise Undecodable(DAMAGED.format(film.duration, start)) from error
             _whole(film, checked, start, end, last=stop == 0)
             own, kept, init = await asyncio.to_thread(named, folder, piece, segments, f"{number:04d}-")
             files += own
