@@ -83,11 +83,11 @@ def media_playlist(segments: Sequence[Segment], init: str) -> str:
 
 def joined_playlist(runs: Sequence[tuple[str, Sequence[Segment]]], seconds: int, *, whole: bool) -> str:
     """Write the playlist of a rendition whose parts were made one by one: of each the initialization, and its segments. One that is not `whole` grows at its end
-    (RFC 8216 section 4.3.3.5): no line of it is another one later but the type, and `seconds`, of a segment, bounds what is still to come."""
+    (RFC 8216 section 4.3.3.5): no line of it is another one later but the type, and `seconds`, of a segment, bounds what is still to come. Players begin at its beginning, not where it ends just now."""
     longest = max([1, seconds, *(math.floor(each.seconds + 0.5) for _, segments in runs for each in segments)])
     lines = [
         "#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{longest}", "#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'VOD' if whole else 'EVENT'}",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
+        "#EXT-X-INDEPENDENT-SEGMENTS", *([] if whole else ["#EXT-X-START:TIME-OFFSET=0"]),
     ]  # fmt: skip
     told = ""
     for init, segments in runs:
