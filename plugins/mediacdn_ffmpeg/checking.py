@@ -7,7 +7,7 @@ from typing import Literal
 from mediacdn import Undecodable
 from mediacdn_ffmpeg import codecs
 from mediacdn_ffmpeg.reading import opened
-from mediacdn_ffmpeg.request import Check, Checked
+from mediacdn_ffmpeg.request import EMPTY, Check, Checked
 
 
 def check(task: Check, folder: int) -> Checked:
@@ -44,13 +44,15 @@ def check(task: Check, folder: int) -> Checked:
                 spans[kind] = (min(before[0], start), max(before[1], stop))
                 decoded = start if packet.dts is None else float(packet.dts * packet.time_base)
                 begun, last = decoded_at.get(kind, (decoded, -1e9))
-                if decoded <= last:
+                if (
+                    decoded < last
+                ):  # equal ones there are: a muxer that did not foresee how long the last picture of a segment stands makes up for it with the next
                     raise Undecodable("In what was made, time goes back")
                 decoded_at[kind] = (begun, decoded)
                 if kind == "video" and first:
                     starts.append(start)
             if len(seen) != len(streams) and name == task.piece.segments[0]:
-                raise Undecodable("A segment that was made is empty")
+                raise Undecodable(EMPTY)
             for stream in streams:
                 context = stream.codec_context
                 words.setdefault(stream.type, codecs.name(context.name, bytes(context.extradata or b"")))

@@ -15,7 +15,7 @@ from mediacdn_ffmpeg.demuxers import DEMUXERS, SURE
 from mediacdn_ffmpeg.joining import Cut, Heard, Part, joined
 from mediacdn_ffmpeg.ladder import Rendition, ladder
 from mediacdn_ffmpeg.making import OFF, Making, open_making
-from mediacdn_ffmpeg.request import Check, Checked, Film, Piece
+from mediacdn_ffmpeg.request import EMPTY, Check, Checked, Film, Piece
 from mediacdn_ffmpeg.streams import MPEGURL, Hls, listed, named, write
 
 SLOWEST = 10.0
@@ -137,7 +137,9 @@ class ChunkedHls:
             piece = Piece(rung.name, len(segments), fmp4=True)
             try:
                 checked = await making.looking.done(Check(piece=piece, video=True, audio=bool(film.audio)), Checked, folder)
-            except Undecodable as error:  # there is no picture in it
+            except Undecodable as error:
+                if error.detail != EMPTY:
+                    raise
                 raise Undecodable(DAMAGED.format(film.duration, start)) from error
             _whole(film, checked, start, end, last=stop == 0)
             own, kept, init = await asyncio.to_thread(named, folder, piece, segments, f"{number:04d}-")

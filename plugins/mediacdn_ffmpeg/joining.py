@@ -120,7 +120,7 @@ def _track(name: str, cuts: Sequence[Cut], told: float, *, keys: bool) -> playli
 def _fitting(cuts: Sequence[Cut], wanted: float) -> None:
     """Time goes on from each part to the next, no sound is missing between them, and all together is as long as the film. Raises: Undecodable."""
     for before, after in pairwise(cuts):
-        if any(after.decoded[kind][0] <= before.decoded[kind][1] for kind in before.decoded):
+        if any(after.decoded[kind][0] < before.decoded[kind][1] for kind in before.decoded):
             raise Undecodable("In what was made, time goes back")
         if "audio" in before.spans and abs(after.spans["audio"][0] - before.spans["audio"][1]) > SEAM:
             raise Undecodable("In what was made, sound is missing")
