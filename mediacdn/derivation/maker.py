@@ -83,7 +83,7 @@ class Maker:
         does, storage = self._does(source, step.action)
         if not isinstance(does, Divisible):
             return ()
-        return tuple(await does.units(Original(source, storage, self._scratch, self._remember), step.spec))
+        return tuple(await does.units(Original(source, storage, self._scratch, self._remember, again=True), step.spec))
 
     async def made(self, source: Media, step: SettledStep, units: Sequence[Unit]) -> dict[str, Stored]:
         """Those of the units that are made, by name."""
@@ -102,7 +102,7 @@ class Maker:
         does, storage = self._does(source, step.action)
         assert isinstance(does, Divisible)
         async with Output(self._scratch, progress) as output:
-            new = await does.make(Original(source, storage, self._scratch, self._remember), step.spec, unit, made, output)
+            new = await does.make(Original(source, storage, self._scratch, self._remember, again=True), step.spec, unit, made, output)
             await self._derivative(source, unit_step(step, unit), new, output, held, None, below=str(step.relationship))
 
     async def join(self, source: Media, step: SettledStep, made: Mapping[str, Stored], held: Held, by: Derivation) -> tuple[Made, Media]:

@@ -61,6 +61,8 @@ class Speller:
             await self.meanwhile(word)
         if self.fail.get(word):
             raise self.fail[word].pop(0)
+        async with source.file() as file:
+            assert os.pread(file, 100, 0).startswith(b"text")
         before = ""
         for each in unit.after:
             async with made[each].file(f"segments/{each}") as file:
@@ -210,6 +212,22 @@ async def test_many_workers_make_each_unit_once(shop: Shop, seed: int) -> None:
     assert [await shop.status(media) for media, _ in asked] == [(Status.READY, None)] * 3
     assert sorted(shop.speller.made) == sorted(WORDS * 3)
     assert [await shop.read(media) for media, _ in asked] == ["all/words/of/it."] * 3
+
+
+async def test_what_is_far_away_is_fetched_once(shop: Shop) -> None:
+    reads: list[str] = []
+    storage = shop.storages["default"]
+    opened = storage.open
+
+    def counted(key: str, *more: Any) -> Any:
+        reads.append(key)
+        return opened(key, *more)
+
+    storage.open = counted  # type: ignore[method-assign]
+    for number in range(2):
+        media, _ = await shop.asked(f"text {number}".encode())
+        await shop.worked()
+        assert reads.count(media.storage_key) == 1
 
 
 async def test_a_unit_that_fails_for_good_takes_all_with_it(shop: Shop) -> None:
