@@ -46,6 +46,7 @@ from mediacdn.interfaces import (
     Composer,
     Core,
     Counters,
+    Divisible,
     Inspector,
     LinkCookies,
     Links,
@@ -61,6 +62,7 @@ from mediacdn.interfaces import (
     Storage,
     Titles,
     TokenMinter,
+    UnitMade,
 )
 from mediacdn.model import (
     Admission,
@@ -91,6 +93,7 @@ from mediacdn.model import (
     State,
     Status,
     Step,
+    Unit,
     Verdict,
 )
 from mediacdn.storage.retry import again
@@ -141,6 +144,7 @@ __all__ = [
     "Cookies",
     "Core",
     "Counters",
+    "Divisible",
     "Driver",
     "Episode",
     "Event",
@@ -201,6 +205,8 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "Unit",
+    "UnitMade",
     "Unprocessable",
     "UnsupportedType",
     "Verdict",

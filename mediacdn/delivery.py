@@ -291,7 +291,10 @@ class Delivery:
 
     def _remaining(self, card: Card, link: Link | None, now: float) -> int | None:
         """Seconds for which the answer may be kept at most, where that is less than usual."""
-        remaining = None if card.expires_at is None else max(0, int(card.expires_at.timestamp() - now))
+        remaining = card.fresh_for
+        if card.expires_at is not None:
+            left = max(0, int(card.expires_at.timestamp() - now))
+            remaining = left if remaining is None else min(left, remaining)
         if link is not None and not card.public:
             left = max(0, link.exp - int(now))
             if left < self._config.private_max_age:

@@ -27,6 +27,7 @@ from mediacdn.model import (
     Scope,
     Season,
     Series,
+    Unit,
     Verdict,
 )
 
@@ -329,6 +330,19 @@ class Published(Protocol):
         ...
 
 
+class UnitMade(Protocol):
+    """What was made of a unit: its facts, and its files by path."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The `Made.facts` of it."""
+        ...
+
+    def file(self, path: str) -> AbstractAsyncContextManager[int]:
+        """Driver promises: a read-only descriptor of a seekable file with the bytes that were published at `path`. Raises: NotFound, StorageUnavailable."""
+        ...
+
+
 @runtime_checkable
 class Composer(Protocol):
     """Power of an action: small files that say where others are, such as manifests, written when they are first asked for, of what there is by then."""
@@ -341,6 +355,24 @@ class Composer(Protocol):
     async def compose(self, path: str, published: Published) -> Composed | None:
         """Caller promises: one of those paths; asks again when something below the media has changed. Driver promises: the same bytes of the same; None leaves the
         path to what is stored there. Raises: MediaError."""
+        ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """Power of an action whose work on a media can be divided into units, done by as many workers as there are, and joined."""
+
+    async def units(self, source: Source, spec: Mapping[str, Any]) -> Sequence[Unit]:
+        """Driver promises: the same units for the same bytes and spec; none where `run` is to do all of it. Raises: as `run`."""
+        ...
+
+    async def make(self, source: Source, spec: Mapping[str, Any], unit: Unit, made: Mapping[str, UnitMade], sink: Sink) -> Made:
+        """Caller promises: `made` has what the unit comes after, by name. Driver promises: as of `run`, for this unit; its facts are all that `join` needs to know."""
+        ...
+
+    async def join(self, source: Source, spec: Mapping[str, Any], made: Mapping[str, UnitMade], sink: Sink, *, whole: bool) -> Made | None:
+        """Caller promises: `made` has all units if it is `whole`, else those that there are by now. Driver promises: what `run` would give, of files of units and of
+        the sink's; else what can be read already, if anything: whatever is in it stays true of what is given later, but for its manifests. Does not read the source."""
         ...
 
 

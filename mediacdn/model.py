@@ -165,6 +165,8 @@ class Card(Struct, frozen=True):
     height: int | None = None
     duration: float | None = None
     tags: tuple[str, ...] = ()
+    fresh_for: int | None = None
+    """Seconds for which an answer may be kept, where these bytes are soon not the last ones."""
 
 
 class Cookies(Struct, frozen=True):
@@ -313,11 +315,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class MadeFile(Struct, frozen=True):
-    """A file in a sink's folder, and the path beneath the output's name that it is published at: `segments/0001.m4s` of `hls`."""
+    """A file in a sink's folder, and the path beneath the output's name that it is published at: `segments/0001.m4s` of `hls`.
+
+    With `unit` it is not of the folder, but the file that the unit of this name has published at `name`.
+    """
 
     name: str
     path: str
     media_type: str
+    unit: str = ""
 
 
 class Made(Struct, frozen=True, kw_only=True):
@@ -357,6 +363,23 @@ class Composed(Struct, frozen=True):
     derived: str
 
 
+class Unit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A piece of an action's work on one media, which any worker can do. `spec` tells it from all others of the action; `after` names those that it reads, and
+    so waits for; of two that wait for a worker the higher `priority` goes first, and 0 is that of work which is not divided."""
+
+    name: str
+    spec: dict[str, str | int | float | bool]
+    after: tuple[str, ...] = ()
+    priority: int = -1
+
+
+class Division(Struct, frozen=True):
+    """Into what a step of a job is divided."""
+
+    step: str
+    units: tuple[Unit, ...]
+
+
 class JobState(StrEnum):
     """Where a job stands. PENDING is also waiting for another attempt; FAILED and CANCELLED stay until somebody retries them or they are removed by age."""
 
@@ -394,6 +417,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     created_by: str | None = None
     tracked: bool = True
     """Whether its row stays for a while when it has ended well."""
+    parent: str | None = None
+    """The job that it is a unit of, and that waits for it."""
 
 
 class Ring(Struct, frozen=True):
@@ -457,6 +482,8 @@ class Job(Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    parent: str | None = None
+    division: Division | None = None
 
 
 class Kept(Struct, frozen=True, kw_only=True):

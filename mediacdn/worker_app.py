@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from mediacdn.access import Access
+from mediacdn.catalog.packages import UNIT
 from mediacdn.changes import Changes
 from mediacdn.config import PURGES, Config
 from mediacdn.derivation.recipes import RecipeWork
@@ -69,10 +70,10 @@ async def run_worker(
         changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
         rows, settings = opened.catalog.jobs, config.jobs
         known = recipe_registry(config, loaded, actions)
-        recipes = RecipeWork(opened.catalog, known, maker(config, opened, actions, changes), SystemClock())
+        new_id = Ulids()
+        recipes = RecipeWork(opened.catalog, known, maker(config, opened, actions, changes), SystemClock(), new_id)
         moves = mover(opened, changes.told)
         promoting = promotions(config, opened, moves)
-        new_id = Ulids()
         access = Access(config.auth, config.lifecycle, opened.authorizer)
         hearing = ThreadPoolExecutor(1, "events")
 
@@ -84,6 +85,7 @@ async def run_worker(
         uploads = uploads_of(config, opened, ingest, new_id)
         does: dict[str, Callable[[Running], Awaitable[None]]] = {
             KIND: recipes,
+            UNIT: recipes.unit,
             PROMOTE: promoting,
             MOVE: MoveWork(moves),
             PURGES: Purging(config.purge),

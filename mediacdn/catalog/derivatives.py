@@ -1,6 +1,6 @@
 """What was made of a media: found by its derivation key, and never more visible than what it was made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -103,6 +103,21 @@ class DerivativeRows:
         if found is not None and found.state is State.QUARANTINED:
             raise Quarantined
         return found
+
+    async def found(self, keys: Sequence[str]) -> dict[str, Media]:
+        """Read the live derivatives of these keys, by key."""
+        alive = or_(media.c.expires_at.is_(None), media.c.expires_at > self._clock.now())
+
+        async def work(connection: AsyncConnection) -> dict[str, Media]:
+            found = {}
+            for at in range(0, len(keys), 500):
+                some = media.c.dedupe_key.in_([dedupe_key(each) for each in keys[at : at + 500]])
+                for row in await connection.execute(select(*COLUMNS).where(some, media.c.state == State.LIVE.value, alive)):
+                    each = media_of(row)
+                    found[str(each.derivation_key)] = each
+            return found
+
+        return await self._transactions.read(work)
 
     async def picture(self, id: str) -> Media | None:
         """Read the picture that stands for a media which is none: its page, poster or thumbnail, the largest of those that are live."""

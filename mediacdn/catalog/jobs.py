@@ -1,6 +1,9 @@
 """Jobs: the table that is the truth of them. Every transition is one transaction, told by compare-and-set on state and fence; required jobs move their media's status in it.
 
 Who runs a job holds its fence: the number moves with every lease, cancellation and retry, and what a former holder still writes meets no row.
+
+A job may be divided: it waits, and its units are jobs whose `parent` it is. Each one that ends makes it due, for whoever leases it to see what there is now; a unit
+that has made what it should leaves no row. When the parent ends, its units end with it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,12 +20,14 @@ from mediacdn.catalog.tables import Json, Micros, jobs, media
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import Conflict, NotFound
 from mediacdn.interfaces import Clock
-from mediacdn.model import Change, Job, JobState, NewJob, State, Status, StepRun
+from mediacdn.model import Change, Division, Job, JobState, NewJob, State, Status, StepRun
 
 FIELDS = Job.__struct_fields__
 COLUMNS = [jobs.c[name] for name in FIELDS]
 OVER = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 LOST = "worker_lost"
+NOT_BEFORE = timedelta(days=3650)
+"""When a job that waits for its units is due, unless one of them ends."""
 REVISION = select(jobs.c.revision).where(jobs.c.id == bindparam("id"))
 DUE = (
     select(jobs.c.id)
@@ -56,6 +61,7 @@ def job_of(row: Sequence[Any]) -> Job:
     values = dict(zip(FIELDS, row, strict=True))
     values["state"] = JobState(values["state"])
     values["steps"] = msgspec.convert(values["steps"], list[StepRun])
+    values["division"] = values["division"] and msgspec.convert(values["division"], Division)
     return Job(**values)
 
 
@@ -135,6 +141,7 @@ COMPLETE = (
         jobs.c.state == JobState.PROCESSING.value,
         not_(jobs.c.required),
         jobs.c.tracked,
+        jobs.c.division.is_(None),
     )
     .values(COMPLETED)
     .returning(jobs.c.id)
@@ -182,7 +189,7 @@ class JobRows:
             same = jobs.c.fingerprint == new.fingerprint
             restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now, tracked=new.tracked)
             if restarted is not None:
-                return restarted, True, await self._judge(connection, [restarted], now)
+                return restarted, True, await self._moved(connection, [restarted], now)
             if new.tracked:  # also what somebody else did not care to
                 await connection.execute(update(jobs).where(same, not_(jobs.c.tracked)).values(tracked=True))
             row = (await connection.execute(select(*COLUMNS).where(same))).one_or_none()
@@ -202,7 +209,7 @@ class JobRows:
             restarted = await self._restart(connection, and_(jobs.c.id == id, over), now)
             if restarted is None:
                 raise await self._refusal(connection, id, "Only a failed or cancelled job can be started again")
-            return restarted, await self._judge(connection, [restarted], now)
+            return restarted, await self._moved(connection, [restarted], now)
 
         return await self._transactions.write(work)
 
@@ -215,7 +222,7 @@ class JobRows:
             values = {"state": JobState.CANCELLED.value, "ended_at": now, **_TAKEN}
             row = (await connection.execute(update(jobs).where(jobs.c.id == id, going).values(values).returning(*COLUMNS))).one_or_none()
             if row is not None:
-                return job_of(row), await self._judge(connection, [job_of(row)], now)
+                return job_of(row), await self._moved(connection, [job_of(row)], now)
             job = (await connection.execute(select(*COLUMNS).where(jobs.c.id == id))).one_or_none()
             if job is None or job_of(job).state is not JobState.CANCELLED:
                 raise await self._refusal(connection, id, "The job has already ended")
@@ -325,6 +332,35 @@ class JobRows:
                 values["attempts"] = jobs.c.attempts - 1
         return await self._end(held, values)
 
+    async def divide(self, held: Held, division: Division, units: Sequence[NewJob], steps: Sequence[StepRun], progress: float) -> bool:
+        """Have it wait for its units, of which `units` are to run now if they do not already. False when the lease is lost.
+
+        That it was leased to find this out is no attempt, and that it came so far ends what there were. If a unit has failed meanwhile it is due at once.
+        """
+        values = {
+            **_TAKEN, "state": JobState.PENDING.value, "attempts": 0, "division": msgspec.to_builtins(division),
+            "steps": msgspec.to_builtins(steps), "progress": progress,
+        }  # fmt: skip
+
+        async def work(connection: AsyncConnection) -> bool:
+            now = self._clock.now()
+            if (await connection.execute(update(jobs).where(_mine(held)).values({**values, "run_at": now + NOT_BEFORE}))).rowcount != 1:
+                return False
+            for each in units:
+                await connection.execute(self._transactions.insert(jobs).values(_row(each, now)).on_conflict_do_nothing())
+            over = select(jobs.c.id).where(jobs.c.parent == held.id, jobs.c.state.in_([state.value for state in OVER])).limit(1)
+            if (await connection.execute(over)).first() is not None:
+                await connection.execute(update(jobs).where(jobs.c.id == held.id).values(run_at=now))
+            return True
+
+        return await self._transactions.write(work)
+
+    async def failed_unit(self, id: str) -> tuple[str, str] | None:
+        """Tell the error code and message of a unit of the job that failed or was cancelled, if there is one."""
+        over = jobs.c.state.in_((JobState.FAILED.value, JobState.CANCELLED.value))
+        found = await self._many(and_(jobs.c.parent == id, over), 1)
+        return (found[0].error_code or "cancelled", found[0].error_message or "A part of it was cancelled") if found else None
+
     async def release(self, held: Held) -> None:
         """Give a job back as if it had not been taken: the worker ends before it could."""
         values = {**_TAKEN, "state": JobState.PENDING.value, "attempts": jobs.c.attempts - 1, "run_at": self._clock.now()}
@@ -356,7 +392,7 @@ class JobRows:
             for which, values in ((jobs.c.attempts >= jobs.c.max_attempts, spent), (jobs.c.attempts < jobs.c.max_attempts, again)):
                 rows = await connection.execute(update(jobs).where(dead, which).values({**_TAKEN, **values}).returning(*COLUMNS))
                 taken += [job_of(row) for row in rows]
-            return len(taken), await self._judge(connection, taken, now)
+            return len(taken), await self._moved(connection, taken, now)
 
         return await self._transactions.write(work)
 
@@ -398,7 +434,7 @@ class JobRows:
             if row is None:
                 return False, []
             job = job_of(row)
-            changed = await self._judge(connection, [job], self._clock.now())
+            changed = await self._moved(connection, [job], self._clock.now())
             if job.state is JobState.COMPLETED and not job.tracked:
                 await connection.execute(delete(jobs).where(jobs.c.id == job.id))
             return True, changed
@@ -413,6 +449,30 @@ class JobRows:
         )
         row = (await connection.execute(statement)).one_or_none()
         return None if row is None else job_of(row)
+
+    async def _moved(self, connection: AsyncConnection, moved: Sequence[Job], now: datetime) -> list[Change]:
+        """Tell a parent of its units, units of their parent, and media of their required jobs.
+
+        Locks are taken upwards, from a unit to its parent. A parent that looks while one of its units is ending has its lock waited for: it has either seen that
+        unit's row as it is now, or finds itself due.
+        """
+        for parent in sorted({job.parent for job in moved if job.parent is not None and job.state in OVER}):
+            await connection.execute(select(jobs.c.id).where(jobs.c.id == parent).with_for_update())
+            waits = and_(jobs.c.id == parent, jobs.c.state == JobState.PENDING.value, jobs.c.run_at > now)
+            await connection.execute(update(jobs).where(waits).values(run_at=now))
+        for job in moved:
+            if job.division is None or job.state is JobState.PROCESSING:
+                continue
+            own = jobs.c.parent == job.id
+            if job.state is JobState.PENDING and job.attempts == 0:  # it starts again, and so do those that had failed
+                await connection.execute(delete(jobs).where(own, jobs.c.state.in_([state.value for state in OVER])))
+            elif job.state is JobState.COMPLETED:
+                await connection.execute(delete(jobs).where(own))
+            elif job.state in OVER:
+                going = jobs.c.state.in_((JobState.PENDING.value, JobState.PROCESSING.value))
+                ended = {"state": JobState.CANCELLED.value, "ended_at": now, **_TAKEN}
+                await connection.execute(update(jobs).where(own, going).values(ended))
+        return await self._judge(connection, moved, now)
 
     async def _judge(self, connection: AsyncConnection, moved: Sequence[Job], now: datetime) -> list[Change]:
         """Bring the status of media whose required jobs moved to what these jobs now say."""

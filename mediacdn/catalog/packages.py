@@ -14,11 +14,12 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, sel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
+from mediacdn.catalog.jobs import Held, insist
 from mediacdn.catalog.owners import weigh
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import media, objects, package_files, packages
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.errors import CatalogUnavailable
+from mediacdn.errors import CatalogUnavailable, Gone
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Media, PackageFile, State
 
@@ -26,14 +27,21 @@ SUBTITLES = "subtitles:"
 """Relationships of what manifests list: another one, or one less, makes them untrue."""
 AT_ONCE = 500
 """Digests in one statement."""
+UNIT = "unit"
+"""The relationship to its media of what a unit has made: its package is nobody's to read, but its files become those of the whole."""
 
 
 class Package(Struct, frozen=True):
-    """What is to be published with a derivative: files whose keys begin with `prefix`, and the path of that among them where players begin."""
+    """What is to be published with a derivative: files whose keys begin with `prefix`, and the path of that among them where players begin.
+
+    Other files are those of units, `joined`, which nobody needs any more once it is whole: while it is `growing` there will be more.
+    """
 
     prefix: str
     files: Sequence[PackageFile]
     manifest: str | None = None
+    growing: bool = False
+    joined: Sequence[str] = ()
 
 
 class Found(Struct, frozen=True):
@@ -43,6 +51,7 @@ class Found(Struct, frozen=True):
     storage: str
     media_id: str
     made_at: datetime
+    growing: bool = False
 
 
 def below(storage: str, prefix: str) -> ColumnElement[bool]:
@@ -56,8 +65,35 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
 
     What is below the prefix and not needed is left to be deleted. Raises: CatalogUnavailable, when the sweeper took the intents away.
     """
-    files, intents = package.files, select(func.count()).where(below(derived.storage, package.prefix), objects.c.state == "writing")
-    if (await connection.execute(intents)).scalar_one() != len(files):
+    rows_of = await _held(connection, derived, package.prefix, package.files, now)
+    await connection.execute(insert(package_files), rows_of)
+    unit = derived.relationship == UNIT
+    own = {"media_id": derived.id, "source_id": derived.source_id, "mount": derived.relationship, "growing": package.growing}
+    if unit:
+        await connection.execute(insert(packages).values(own))
+        return [], False
+    await weigh(connection, derived.owner, sum(each.size for each in package.files))
+    before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
+    anew = (await connection.execute(update(packages).where(before).values(replaced_at=now))).rowcount > 0
+    await connection.execute(insert(packages).values(own))
+    for at in range(0, len(package.joined), AT_ONCE):
+        units = packages.c.media_id.in_(package.joined[at : at + AT_ONCE])
+        await connection.execute(update(packages).where(units).values(replaced_at=now))
+    if package.manifest is not None:
+        here = and_(media.c.id == derived.source_id, media.c.state != State.DELETED.value)
+        values = {"manifest": f"{derived.relationship}/{package.manifest}", "updated_at": now, "version": media.c.version + 1}
+        await connection.execute(update(media).where(here).values(values))
+    assert derived.source_id is not None
+    return await append(connection, [derived.source_id], now), anew
+
+
+async def _held(
+    connection: AsyncConnection, derived: Media, prefix: str, files: Sequence[PackageFile], now: datetime
+) -> list[dict[str, Any]]:
+    """Make the bytes of files those of a package, and give its rows. Those whose keys begin with `prefix` are durable, and intended; others are there."""
+    own = sum(each.key.startswith(prefix) for each in files)
+    intents = select(func.count()).where(below(derived.storage, prefix), objects.c.state == "writing")
+    if own and (await connection.execute(intents)).scalar_one() < own:
         raise CatalogUnavailable("The files took too long to store and were swept away")
     there: dict[str, str] = {}
     digests = sorted({each.digest for each in files})
@@ -70,6 +106,8 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
     held: Counter[str] = Counter()
     new: dict[str, PackageFile] = {}
     for each in files:
+        if each.digest not in there and not each.key.startswith(prefix):
+            raise CatalogUnavailable("What a unit had made is not there any more")
         key = there.setdefault(each.digest, each.key)
         held[key] += 1
         if each.digest not in shared and key == each.key:
@@ -86,18 +124,32 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
     if shared:
         take = [{"of": key, "times": held[key]} for key in shared.values()]
         await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount + bindparam("times")), take)
-    await drop_package(connection, derived.storage, package.prefix)
+    await drop_package(connection, derived.storage, prefix)
+    return rows_of
+
+
+async def grow_package(connection: AsyncConnection, derived: Media, package: Package, now: datetime) -> list[Change]:
+    """Add to a package that grows what it has not, and put other bytes in place of those that have changed. Raises: Gone, CatalogUnavailable."""
+    alive = select(media.c.id).where(media.c.id == derived.id, media.c.state == State.LIVE.value).with_for_update()
+    if (await connection.execute(alive)).first() is None:
+        raise Gone("What grows is gone, or withheld")
+    columns = (package_files.c.path, package_files.c.key, package_files.c.digest, package_files.c.size)
+    found = await connection.execute(select(*columns).where(package_files.c.media_id == derived.id))
+    before = {path: (key, digest, size) for path, key, digest, size in found}
+    fresh = [each for each in package.files if each.path not in before or before[each.path][1] != each.digest]
+    if not fresh:
+        await drop_package(connection, derived.storage, package.prefix)
+        return []
+    rows_of = await _held(connection, derived, package.prefix, fresh, now)
+    changed = [each.path for each in fresh if each.path in before]
+    if changed:
+        old = and_(package_files.c.media_id == derived.id, package_files.c.path.in_(changed))
+        await connection.execute(delete(package_files).where(old))
+        await _let_go(connection, derived.storage, Counter(before[path][0] for path in changed))
     await connection.execute(insert(package_files), rows_of)
-    await weigh(connection, derived.owner, sum(each.size for each in files))
-    before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
-    anew = (await connection.execute(update(packages).where(before).values(replaced_at=now))).rowcount > 0
-    await connection.execute(insert(packages).values(media_id=derived.id, source_id=derived.source_id, mount=derived.relationship))
-    if package.manifest is not None:
-        here = and_(media.c.id == derived.source_id, media.c.state != State.DELETED.value)
-        values = {"manifest": f"{derived.relationship}/{package.manifest}", "updated_at": now, "version": media.c.version + 1}
-        await connection.execute(update(media).where(here).values(values))
+    await weigh(connection, derived.owner, sum(each.size for each in fresh) - sum(before[path][2] for path in changed))
     assert derived.source_id is not None
-    return await append(connection, [derived.source_id], now), anew
+    return await append(connection, [derived.source_id], now)
 
 
 async def drop_package(connection: AsyncConnection, storage: str, prefix: str) -> None:
@@ -111,15 +163,9 @@ async def forget_package(connection: AsyncConnection, gone: Media) -> None:
     rows = (await connection.execute(of)).all()
     if not rows:
         return
-    held = Counter(key for key, _ in rows)
-    await weigh(connection, gone.owner, -sum(size for _, size in rows))
-    which = and_(objects.c.storage == gone.storage, objects.c.key == bindparam("of"), objects.c.state == "live")
-    less = [{"of": key, "times": times} for key, times in held.items()]
-    await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount - bindparam("times")), less)
-    keys = list(held)
-    for at in range(0, len(keys), AT_ONCE):
-        empty = and_(objects.c.storage == gone.storage, objects.c.key.in_(keys[at : at + AT_ONCE]), objects.c.refcount <= 0)
-        await connection.execute(update(objects).where(empty, objects.c.state == "live").values(state="deleting"))
+    if gone.relationship != UNIT:
+        await weigh(connection, gone.owner, -sum(size for _, size in rows))
+    await _let_go(connection, gone.storage, Counter(key for key, _ in rows))
     await connection.execute(delete(packages).where(packages.c.media_id == gone.id))
     left = select(packages.c.media_id).where(packages.c.source_id == gone.source_id, packages.c.mount == gone.relationship).limit(1)
     if (await connection.execute(left)).first() is None:
@@ -133,6 +179,17 @@ def _newest_is_live(source_id: str, relationship: str) -> ColumnElement[bool]:
     same = and_(other.c.source_id == source_id, other.c.relationship == relationship, other.c.state != State.DELETED.value)
     newest = select(other.c.state).where(same).order_by(other.c.id.desc()).limit(1).scalar_subquery()
     return newest == State.LIVE.value
+
+
+async def _let_go(connection: AsyncConnection, storage: str, held: Counter[str]) -> None:
+    """Take so many holds off the objects at these keys; what nobody holds is to be deleted."""
+    which = and_(objects.c.storage == storage, objects.c.key == bindparam("of"), objects.c.state == "live")
+    less = [{"of": key, "times": times} for key, times in held.items()]
+    await connection.execute(update(objects).where(which).values(refcount=objects.c.refcount - bindparam("times")), less)
+    keys = list(held)
+    for at in range(0, len(keys), AT_ONCE):
+        empty = and_(objects.c.storage == storage, objects.c.key.in_(keys[at : at + AT_ONCE]), objects.c.refcount <= 0)
+        await connection.execute(update(objects).where(empty, objects.c.state == "live").values(state="deleting"))
 
 
 def _bytes(file: PackageFile) -> dict[str, Any]:
@@ -149,7 +206,7 @@ class PackageRows:
     async def find(self, source_id: str, mount: str, path: str) -> Found | None:
         """Find a file of the newest package that has it: one that was replaced still has those of its own, but does not stand in for one that is withheld."""
         statement = (
-            select(package_files, media.c.storage, media.c.id, media.c.created_at)
+            select(package_files, media.c.storage, media.c.id, media.c.created_at, packages.c.growing)
             .join(packages, packages.c.media_id == package_files.c.media_id)
             .join(media, media.c.id == packages.c.media_id)
             .where(packages.c.source_id == source_id, packages.c.mount == mount, package_files.c.path == path)
@@ -163,7 +220,7 @@ class PackageRows:
             if row is None:
                 return None
             file = PackageFile(path=row.path, key=row.key, size=row.size, digest=row.digest, media_type=row.media_type)
-            return Found(file, row.storage, row.id, row.created_at)
+            return Found(file, row.storage, row.id, row.created_at, row.growing)
 
         return await self._transactions.read(work)
 
@@ -204,13 +261,41 @@ class PackageRows:
 
     async def files(self, media_id: str) -> list[PackageFile]:
         """List a package's files by path."""
-        columns = [package_files.c[name] for name in PackageFile.__struct_fields__]
-        statement = select(*columns).where(package_files.c.media_id == media_id).order_by(package_files.c.path)
+        return (await self.files_of([media_id]))[media_id]
 
-        async def work(connection: AsyncConnection) -> list[PackageFile]:
-            return [PackageFile(**row._mapping) for row in await connection.execute(statement)]
+    async def files_of(self, ids: Sequence[str]) -> dict[str, list[PackageFile]]:
+        """List the files of packages by path."""
+        columns = [package_files.c[name] for name in PackageFile.__struct_fields__]
+
+        async def work(connection: AsyncConnection) -> dict[str, list[PackageFile]]:
+            found: dict[str, list[PackageFile]] = {each: [] for each in ids}
+            for at in range(0, len(ids), AT_ONCE):
+                statement = select(package_files.c.media_id, *columns).where(package_files.c.media_id.in_(ids[at : at + AT_ONCE]))
+                for own, *values in await connection.execute(statement.order_by(package_files.c.path)):
+                    found[own].append(PackageFile(**dict(zip(PackageFile.__struct_fields__, values, strict=True))))
+            return found
 
         return await self._transactions.read(work)
+
+    async def serves(self, source_id: str, mount: str) -> bool:
+        """Whether a whole package is read there."""
+        here = and_(
+            packages.c.source_id == source_id, packages.c.mount == mount, packages.c.growing.is_(False), packages.c.replaced_at.is_(None)
+        )
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(select(packages.c.media_id).where(here).limit(1))).first() is not None
+
+        return await self._transactions.read(work)
+
+    async def grow(self, derived: Media, package: Package, held: Held) -> list[Change]:
+        """Add to a package that grows, whose new bytes are durable. Raises: Gone, LeaseLost, CatalogUnavailable."""
+
+        async def work(connection: AsyncConnection) -> list[Change]:
+            await insist(connection, held)
+            return await grow_package(connection, derived, package, self._clock.now())
+
+        return await self._transactions.write(work)
 
     async def intend(self, storage: str, keys: Sequence[str]) -> None:
         """Say that bytes are about to be written at keys that were never used, all below one prefix."""

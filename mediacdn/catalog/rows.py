@@ -16,7 +16,8 @@ COLUMNS = [media.c[name] for name in FIELDS]
 WITHOUT_BYTES = (Status.REGISTERED.value, Status.FETCHING.value)
 _BYTES = ("kind", "media_type", "size", "digest", "storage", "storage_key", "storage_etag", "quarantine_reason", "updated_at")
 
-CARD_FIELDS = tuple({"key": "storage_key", "modified": "created_at"}.get(name, name) for name in Card.__struct_fields__)
+_CARD = tuple(name for name in Card.__struct_fields__ if name != "fresh_for")  # which is a form's, not a media's
+CARD_FIELDS = tuple({"key": "storage_key", "modified": "created_at"}.get(name, name) for name in _CARD)
 CARD_COLUMNS = [media.c[name] for name in CARD_FIELDS]
 
 
@@ -29,7 +30,7 @@ def media_of(row: Sequence[Any]) -> Media:
 
 def card_of(row: Sequence[Any]) -> Card:
     """Read a row of CARD_COLUMNS as it is stored: the hot one, past the columns' own types."""
-    values = dict(zip(Card.__struct_fields__, row, strict=True))
+    values = dict(zip(_CARD, row, strict=True))
     expires_at: int | None = values["expires_at"]
     values.update(
         public=bool(values["public"]),

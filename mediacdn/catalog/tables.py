@@ -17,6 +17,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    false,
     text,
     true,
 )
@@ -250,6 +251,7 @@ packages = Table(
     Column("source_id", Name, nullable=False),
     Column("mount", Name, nullable=False),  # the segment of the path below the source
     Column("replaced_at", Micros),  # when another began to be served in its place; it stays for those who read it then
+    Column("growing", Boolean, nullable=False, server_default=false()),  # more is coming, and what its manifests say is soon not all
 )
 Index("packages_source", packages.c.source_id, packages.c.mount)
 REPLACED = text("replaced_at IS NOT NULL")
@@ -348,6 +350,8 @@ jobs = Table(
     Column("started_at", Micros),
     Column("ended_at", Micros),
     Column("tracked", Boolean, nullable=False, server_default=true()),
+    Column("parent", Name),  # the job whose unit it is
+    Column("division", Json),  # of a job that is divided: into what
 )
 
 PENDING, PROCESSING = text("state = 'Pending'"), text("state = 'Processing'")
@@ -358,6 +362,8 @@ Index("jobs_due", jobs.c.lane, jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id,
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=PROCESSING, postgresql_where=PROCESSING)
 Index("jobs_ended", jobs.c.state, jobs.c.ended_at, sqlite_where=ENDED, postgresql_where=ENDED)
 Index("jobs_media", jobs.c.media_id, jobs.c.id)
+OF_ANOTHER = text("parent IS NOT NULL")
+Index("jobs_parent", jobs.c.parent, sqlite_where=OF_ANOTHER, postgresql_where=OF_ANOTHER)
 
 uploads = Table(
     "uploads",

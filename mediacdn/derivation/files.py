@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from mediacdn.sniff import HEAD, sniff
 
 CHUNK = 1024 * 1024
 SPARE = 8
+FETCHED_FOR = 300.0
+"""Seconds for which the last original that was fetched for a unit is kept."""
 
 
 class Scratch:
@@ -34,7 +36,12 @@ class Scratch:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._spare: list[int] = []
+        self._fetched: list[int] = []
+        self._fetching = asyncio.Lock()
+        self._of = ""
+        self._timer: asyncio.TimerHandle | None = None
         weakref.finalize(self, _let_go, self._spare)
+        weakref.finalize(self, _let_go, self._fetched)
 
     @asynccontextmanager
     async def file(self) -> AsyncIterator[int]:
@@ -54,6 +61,28 @@ class Scratch:
             await to_thread.run_sync(os.close, descriptor, abandon_on_cancel=False)
         else:
             self._spare.append(descriptor)
+
+    async def fetched(self, name: str, fill: Callable[[int], Awaitable[None]]) -> int:
+        """A file that `fill` writes, open to be read by the caller, who closes it. The last one is kept for a while: what is done in units is read once for each."""
+        async with self._fetching:
+            if self._of != name:
+                self._forget()
+                descriptor = await to_thread.run_sync(self._open)
+                try:
+                    await fill(descriptor)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                self._fetched.append(descriptor)
+                self._of = name
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(FETCHED_FOR, self._forget)
+            return os.open(f"/proc/self/fd/{self._fetched[0]}", os.O_RDONLY | os.O_CLOEXEC)  # with an offset of its own
+
+    def _forget(self) -> None:
+        self._of = ""
+        _let_go(self._fetched)
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[int]:
@@ -76,7 +105,10 @@ class Scratch:
                     os.close(descriptor)
         while True:
             name = Path(tempfile.mkdtemp(dir=self._folder))
-            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # somebody else found it before it could be locked
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if name.exists():  # else another process found it before it was locked
@@ -92,9 +124,13 @@ class Scratch:
 
 
 class Original:
-    """A media as an action's Source. A local storage's file is read where it is; any other is fetched whole, and checked against its digest."""
+    """A media as an action's Source. A local storage's file is read where it is; any other is fetched whole, and checked against its digest; once for all
+    who read it `again` within some minutes."""
 
-    def __init__(self, media: Media, storage: Storage, scratch: Scratch, remember: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, media: Media, storage: Storage, scratch: Scratch, remember: Callable[[str, str], None], *, again: bool = False
+    ) -> None:
+        self._again = again
         self._media = media
         self._storage = storage
         self._scratch = scratch
@@ -115,13 +151,23 @@ class Original:
             finally:
                 await to_thread.run_sync(os.close, descriptor)
             return
+        if self._again:
+            descriptor = await self._scratch.fetched(f"{self._media.storage}/{self._media.storage_key}", self._fetch)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+            return
         async with self._scratch.file() as descriptor:
-            self._remember(self._media.storage_key, self._media.digest)
-            async with self._storage.open(self._media.storage_key) as chunks:
-                async for chunk in chunks:
-                    await to_thread.run_sync(write_all, descriptor, chunk)
+            await self._fetch(descriptor)
             os.lseek(descriptor, 0, os.SEEK_SET)
             yield descriptor
+
+    async def _fetch(self, descriptor: int) -> None:
+        self._remember(self._media.storage_key, self._media.digest)
+        async with self._storage.open(self._media.storage_key) as chunks:
+            async for chunk in chunks:
+                await to_thread.run_sync(write_all, descriptor, chunk)
 
 
 class Given:

@@ -10,13 +10,15 @@ from anyio import to_thread
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.derivatives import dedupe_key
 from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.packages import UNIT
 from mediacdn.config import Rule
 from mediacdn.derivation.files import Given, Original, Output, Scratch, write_all
 from mediacdn.derivation.packer import HEARTBEAT, Packer
+from mediacdn.derivation.units import Stored, unit_step
 from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
-from mediacdn.interfaces import Action, Clock, Storage
-from mediacdn.model import Card, Change, Derivation, Event, Kept, Made, Media, Status
+from mediacdn.interfaces import Action, Clock, Divisible, Storage
+from mediacdn.model import Card, Change, Derivation, Event, Kept, Made, Media, Status, Unit
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
 from mediacdn.storage.placement import place
@@ -77,6 +79,67 @@ class Maker:
             await self._told(await self._catalog.derivatives.describe(source.id, made, held))
         return made, None
 
+    async def units(self, source: Media, step: SettledStep) -> tuple[Unit, ...]:
+        """Into what the step divides, none where it is to be done by `run`. Raises: as `run`."""
+        does, storage = self._does(source, step.action)
+        if not isinstance(does, Divisible):
+            return ()
+        return tuple(await does.units(Original(source, storage, self._scratch, self._remember, again=True), step.spec))
+
+    async def made(self, source: Media, step: SettledStep, units: Sequence[Unit]) -> dict[str, Stored]:
+        """Those of the units that are made, by name."""
+        keys = {unit.name: unit_step(step, unit).derivation_key(source.id) for unit in units}
+        found = await self._catalog.derivatives.found(list(keys.values()))
+        files = await self._catalog.packages.files_of([each.id for each in found.values()])
+        there = {name: found[key] for name, key in keys.items() if key in found and found[key].storage in self._storages}
+        return {
+            name: Stored(each, files[each.id], self._storages[each.storage], self._scratch, self._remember) for name, each in there.items()
+        }
+
+    async def unit(
+        self, source: Media, step: SettledStep, unit: Unit, made: Mapping[str, Stored], progress: Callable[[float], None], held: Held
+    ) -> None:
+        """Do a unit of the step to a media. Raises: as `run`."""
+        does, storage = self._does(source, step.action)
+        assert isinstance(does, Divisible)
+        async with Output(self._scratch, progress) as output:
+            new = await does.make(Original(source, storage, self._scratch, self._remember, again=True), step.spec, unit, made, output)
+            await self._derivative(source, unit_step(step, unit), new, output, held, None, below=str(step.relationship))
+
+    async def join(self, source: Media, step: SettledStep, made: Mapping[str, Stored], held: Held, by: Derivation) -> tuple[Made, Media]:
+        """Make the whole of its units. Raises: as `run`."""
+        does, storage = self._does(source, step.action)
+        assert isinstance(does, Divisible)
+        async with Output(self._scratch, _unheard) as output:
+            new = await does.join(Original(source, storage, self._scratch, self._remember), step.spec, made, output, whole=True)
+            assert new is not None
+            return new, await self._derivative(source, step, new, output, held, by, made)
+
+    async def grow(self, source: Media, step: SettledStep, made: Mapping[str, Stored], held: Held) -> None:
+        """Have what is there of the whole read already, if nothing that is whole is. Raises: as `run`."""
+        does, storage = self._does(source, step.action)
+        assert isinstance(does, Divisible)
+        if not made or await self._catalog.packages.serves(source.id, str(step.relationship)):
+            return
+        async with Output(self._scratch, _unheard) as output:
+            new = await does.join(Original(source, storage, self._scratch, self._remember), step.spec, made, output, whole=False)
+            if new is None:
+                return
+            growing = await self._catalog.derivatives.find(_growing(step, source))
+            if growing is None:
+                await self._derivative(source, step, new, output, held, None, made, growing=True)
+                return
+            below = f"{step.relationship}/{source.id}/{growing.id}/{self._new_id()}"
+            async with self._packer.packed(growing, new, output, below, made, growing=True) as package:
+                assert package is not None
+                await self._told(await self._catalog.packages.grow(growing, package, held))
+
+    async def withdraw(self, source: Media, step: SettledStep) -> None:
+        """Have nothing read of what will never be whole."""
+        growing = await self._catalog.derivatives.find(_growing(step, source))
+        if growing is not None:
+            await self._told((await self._catalog.media.delete(growing.id))[1])
+
     async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int, *, of: str) -> Kept:
         """Make an ad-hoc variant of the media `of`, which `source` is or shows; known by `text`, of which a media has at most `most`. Raises: as `run`."""
         async with self._made(source, action, spec, _unheard) as (made, output):
@@ -100,7 +163,7 @@ class Maker:
             _, digest = await output.measured()
             step = SettledStep(name=action, action=action, spec={**spec, "digest": digest}, relationship=relationship)
             there = await self._catalog.derivatives.find(step.derivation_key(source.id))
-            return there or await self._derivative(source, step, made, output, None, None, quota)
+            return there or await self._derivative(source, step, made, output, None, None, quota=quota)
 
     async def _kept(self, like: Media | Card, of: str, made: Made, output: Output, text: str, most: int) -> Kept:
         size, digest = await output.measured()
@@ -135,6 +198,12 @@ class Maker:
     async def _made(
         self, source: Media, action: str, spec: Mapping[str, Any], progress: Callable[[float], None]
     ) -> AsyncIterator[tuple[Made, Output]]:
+        does, storage = self._does(source, action)
+        async with Output(self._scratch, progress) as output:
+            yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
+
+    def _does(self, source: Media, action: str) -> tuple[Action, Storage]:
+        """The action that is to read the media, and where that is. Raises: NotFound, UnsupportedType, StorageUnavailable."""
         does = self._actions.get(action)
         if does is None:
             raise NotFound(f"No plugin of this process brings the action {action!r}")
@@ -143,17 +212,20 @@ class Maker:
         storage = self._storages.get(source.storage)
         if storage is None:
             raise StorageUnavailable("The storage of this object is not configured")
-        async with Output(self._scratch, progress) as output:
-            yield await does.run(Original(source, storage, self._scratch, self._remember), spec, output), output
+        return does, storage
 
     async def _derivative(
-        self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None, by: Derivation | None, quota: int = 0
-    ) -> Media:
-        derivation_key = step.derivation_key(source.id)
+        self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None, by: Derivation | None,
+        units: Mapping[str, Stored] = {}, *, below: str | None = None, growing: bool = False, quota: int = 0,
+    ) -> Media:  # fmt: skip
+        derivation_key = _growing(step, source) if growing else step.derivation_key(source.id)
         size, digest = await output.measured()
         new = self._record(source, step, made, size, digest, derivation_key)
         storage = self._storages[new.storage]
-        async with self._intent(new.storage, new.storage_key), self._packer.packed(new, made, output) as package:
+        async with (
+            self._intent(new.storage, new.storage_key),
+            self._packer.packed(new, made, output, f"{below or new.relationship}/{source.id}/{new.id}", units, growing=growing) as package,
+        ):
             info = await storage.put(new.storage_key, output.chunks(), size=size)
             key = dedupe_key(derivation_key)
             settled = await self._catalog.objects.commit(
@@ -163,7 +235,7 @@ class Maker:
             if settled.kind != "new":  # the same bytes are there, or the same derivative is
                 await storage.delete(new.storage_key)
                 await self._catalog.objects.forget(new.storage, new.storage_key)
-        if settled.kind != "duplicate":
+        if settled.kind != "duplicate" and step.relationship != UNIT and not growing:
             detail = {"media_type": new.media_type, "size": size, "source_id": source.id, "relationship": step.relationship}
             self._emit(Event("media.derived", settled.media.id, self._clock.now(), detail))
         return settled.media
@@ -237,6 +309,11 @@ class Maker:
                 await self._catalog.objects.forget(storage, key)
         except MediaError:
             return  # the sweep finds it by its age
+
+
+def _growing(step: SettledStep, source: Media) -> str:
+    """What the step's output is known by while there is not all of it."""
+    return f"{step.derivation_key(source.id)}/growing"
 
 
 def _only(error: BaseException) -> BaseException:

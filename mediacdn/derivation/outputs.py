@@ -24,6 +24,9 @@ SINGLE = {
 """Derivatives that are read by a name alone, and the relationships that these are."""
 MOUNTS = ("hls", "dash", "storyboard")
 """Relationships of packages, and where nothing stands but what is composed."""
+MANIFESTS = frozenset({"application/vnd.apple.mpegurl", "application/dash+xml"})
+FRESH_WHILE_GROWING = 1
+"""Seconds for which the manifest of a package that grows may be kept; players ask for it again every few."""
 BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|subtitles/[A-Za-z0-9-]{{1,{LONGEST}}}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
 """The paths that there can be."""
 _BELOW = re.compile(BELOW)
@@ -72,6 +75,7 @@ class Outputs:
         shown = replace(
             card, storage=found.storage, key=file.key, size=file.size, digest=file.digest, media_type=file.media_type,
             modified=found.made_at, width=None, height=None, duration=None, filename=None,
+            fresh_for=FRESH_WHILE_GROWING if found.growing and file.media_type in MANIFESTS else None,
         )  # fmt: skip
         return Form(shown, f"{below}~{file.digest[:16]}", False, found.media_id)
 

@@ -1,7 +1,7 @@
 """Storing the many files of one derivative: before their first byte the catalog knows of all of them, and they become readable together with it or are swept."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -9,6 +9,7 @@ import anyio
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.packages import Package
 from mediacdn.derivation.files import Output
+from mediacdn.derivation.units import Stored
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import Storage
 from mediacdn.model import Made, MadeFile, Media, PackageFile
@@ -28,26 +29,33 @@ class Packer:
         self._storages = storages
 
     @asynccontextmanager
-    async def packed(self, new: Media, made: Made, output: Output) -> AsyncIterator[Package | None]:
-        """Have what `made` names of the output's folder durable below `{relationship}/{source}/{run}/`, and give it to be recorded; None where it names nothing."""
+    async def packed(
+        self, new: Media, made: Made, output: Output, below: str, units: Mapping[str, Stored] = {}, *, growing: bool = False
+    ) -> AsyncIterator[Package | None]:
+        """Have what `made` names of the output's folder durable below the path `below`, and give it to be recorded, with the files of `units` that it names;
+        None where it names nothing."""
         if not made.files:
             yield None
             return
         _check(new, made)
-        prefix = f"{new.relationship}/{new.source_id}/{new.id}/"
-        await self._packages.intend(new.storage, [prefix + each.path for each in made.files])
+        prefix = f"{below}/"
+        own = [each for each in made.files if not each.unit]
+        taken = {each.path: _of(units[each.unit], each) for each in made.files if each.unit}
+        await self._packages.intend(new.storage, [prefix + each.path for each in own])
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._alive, new.storage, prefix)
-                stored = await self._stored(new.storage, prefix, made.files, output)
-                yield Package(prefix, stored, made.manifest)
+                stored = {each.path: each for each in await self._stored(new.storage, prefix, own, output)}
+                files = [taken.get(each.path) or stored[each.path] for each in made.files]
+                joined = () if growing else tuple(each.id for each in units.values())
+                yield Package(prefix, files, made.manifest, growing, joined)
                 group.cancel_scope.cancel()
         except BaseException:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(MediaError):
                 await self._packages.abandon(new.storage, prefix)
             raise
 
-    async def _stored(self, storage: str, prefix: str, files: tuple[MadeFile, ...], output: Output) -> list[PackageFile]:
+    async def _stored(self, storage: str, prefix: str, files: Sequence[MadeFile], output: Output) -> list[PackageFile]:
         stored: dict[int, PackageFile] = {}
 
         async def store(number: int) -> None:
@@ -68,6 +76,12 @@ class Packer:
             await anyio.sleep(HEARTBEAT)
             with suppress(MediaError):
                 await self._packages.touch(storage, prefix)
+
+
+def _of(unit: Stored, file: MadeFile) -> PackageFile:
+    """The file of a unit, as one of what is joined."""
+    there = unit.named(file.name)
+    return PackageFile(path=file.path, key=there.key, size=there.size, digest=there.digest, media_type=file.media_type)
 
 
 def _check(new: Media, made: Made) -> None:

@@ -54,7 +54,7 @@ class Form(Struct, frozen=True):
         own = self.card
         return replace(
             card, storage=own.storage, key=own.key, size=own.size, digest=own.digest, media_type=own.media_type,
-            modified=own.modified, width=own.width, height=own.height, duration=own.duration, filename=own.filename,
+            modified=own.modified, width=own.width, height=own.height, duration=own.duration, filename=own.filename, fresh_for=own.fresh_for,
         )  # fmt: skip
 
     def asked(self, negotiated: bool) -> "Form":

@@ -20,7 +20,9 @@ from mediacdn.model import Ring
 TASK = "job"
 """The one task that our brokers know: run the job of this id."""
 AHEAD = 8
-"""Jobs named in one look at the table; what comes later and matters more waits behind so many at most."""
+"""Jobs named in one look at the table; what comes later and matters more waits behind so many at most, and only while they are short."""
+STALE = 1.0
+"""Seconds after which a look at the table is forgotten: where jobs are long, the next is who matters most by then."""
 
 log = structlog.get_logger("mediacdn.jobs")
 
@@ -49,10 +51,12 @@ class Bell(AsyncBroker):
                 looked = time.monotonic()
                 due = await self._due()
                 for each in due:
+                    if time.monotonic() > looked + STALE:
+                        break
                     yield self._message(each, partial(self._rung.discard, each))
                     if self._hearing is not None:
                         await self._hearing.pass_over()
-                if len(due) == AHEAD:
+                if len(due) == AHEAD or time.monotonic() > looked + max(STALE, self._pace):
                     continue
                 while (left := looked + self._pace - time.monotonic()) > 0:
                     if self._hearing is None:

@@ -12,7 +12,7 @@ from mediacdn.catalog.jobs import Held, JobRows, LeaseLost
 from mediacdn.config import Jobs
 from mediacdn.errors import CatalogUnavailable, MediaError, StorageUnavailable
 from mediacdn.jobs.backoff import hopeless, pause
-from mediacdn.model import Change, Job, StepRun
+from mediacdn.model import Change, Division, Job, NewJob, StepRun
 
 log = structlog.get_logger("mediacdn.jobs")
 
@@ -68,9 +68,31 @@ class Running:
         with suppress(MediaError):
             await self._rows.note(self.held, self.steps, self.share)
 
+    async def divide(self, division: Division, units: Sequence[NewJob]) -> None:
+        """Give it back, to be leased again as soon as one of its units has ended: the caller raises Waiting. Raises: LeaseLost, CatalogUnavailable."""
+        if not await self._rows.divide(self.held, division, units, self.steps, self.share):
+            raise LeaseLost
+
+    async def failed_unit(self) -> tuple[str, str] | None:
+        """Tell the error code and message of a unit that failed, if one has."""
+        return None if self.job.division is None else await self._rows.failed_unit(self.job.id)
+
     def progress(self, share: float) -> None:
         """How much is done, from 0 to 1; told with the next heartbeat."""
         self.share = max(self.share, min(share, 1.0))
+
+
+class Waiting(Exception):
+    """The job waits for its units, and was given back."""
+
+
+class GivenUp(Exception):
+    """It has failed for good, by what its units came to: a stable code, and a sentence for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
 
 
 Work = Callable[[Running], Awaitable[None]]
@@ -112,6 +134,8 @@ class Runner:
             del self._running[running]
         if not task.cancelled():
             task.result()
+        if job.parent is not None:
+            await self.run(job.parent)  # it waits for this, and has what is there published before the next of its units is made
 
     async def beat(self) -> None:
         """Prolong every lease, three times in its length; a job whose lease is lost is stopped."""
@@ -145,6 +169,8 @@ class Runner:
                 with suppress(MediaError):
                     await self._rows.release(running.held)
                 log.info("job given back", job=job.id, job_kind=job.kind)
+        except Waiting:
+            log.debug("job waits for its units", job=job.id, job_kind=job.kind)
         except LeaseLost:
             log.info("job taken away", job=job.id, job_kind=job.kind)
         except Exception as error:
@@ -156,12 +182,12 @@ class Runner:
 
     async def _failed(self, running: Running, error: Exception) -> None:
         job, settings = running.job, self._settings
-        public = isinstance(error, MediaError)
+        public = isinstance(error, MediaError | GivenUp)
         again_in = None
         away = isinstance(error, OUTAGES) and job.lease_until is not None and job.lease_until - job.created_at < PATIENCE
         if away:
             again_in = self._random.uniform(0, SOON * settings.backoff_base)
-        elif not hopeless(error) and job.attempts < job.max_attempts:
+        elif not isinstance(error, GivenUp) and not hopeless(error) and job.attempts < job.max_attempts:
             again_in = pause(job.attempts, settings.backoff_base, settings.backoff_max, self._random)
         log.warning(
             "job failed",
@@ -177,8 +203,8 @@ class Runner:
         _, changes = await self._rows.fail(
             running.held,
             running.steps,
-            code=error.code if isinstance(error, MediaError) else MediaError.code,
-            message=error.detail if isinstance(error, MediaError) else "The work failed on a fault of the server",
+            code=error.code if isinstance(error, MediaError | GivenUp) else MediaError.code,
+            message=_told(error),
             again_in=again_in,
             counted=not away,
         )
@@ -189,3 +215,9 @@ class Runner:
         if task is not None:  # else it came to its end while the beat was on its way
             running.lost = True
             task.cancel()
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, GivenUp):
+        return error.message
+    return error.detail if isinstance(error, MediaError) else "The work failed on a fault of the server"

@@ -5,13 +5,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from mediacdn import Argument, Core, Driver, Media, Plan, Recipe, Step, hookimpl
+from mediacdn_ffmpeg.chunked import open_chunked
 from mediacdn_ffmpeg.config import EncodeConfig, HlsConfig, LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS, SOUNDS
 from mediacdn_ffmpeg.linking import SubtitlesConfig, open_subtitles
 from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
 from mediacdn_ffmpeg.making import open_mp4
 from mediacdn_ffmpeg.showing import LoudnessConfig, PreviewConfig, open_cover, open_drawing, open_loudness, open_opus, open_preview
-from mediacdn_ffmpeg.streams import open_hls
 
 if find_spec("av") is None:  # only the children import it, and they would say so too late
     raise ImportError("No module named 'av'", name="av")
@@ -26,7 +26,7 @@ def mediacdn_drivers() -> list[Driver]:
         Driver(seam="action", name="film-poster", config=LookConfig, open=open_poster),
         Driver(seam="action", name="storyboard", config=LookConfig, open=open_storyboard),
         Driver(seam="action", name="waveform", config=LookConfig, open=open_waveform),
-        Driver(seam="action", name="hls", config=HlsConfig, open=open_hls),
+        Driver(seam="action", name="hls", config=HlsConfig, open=open_chunked),
         Driver(seam="action", name="mp4", config=EncodeConfig, open=open_mp4),
         Driver(seam="action", name="opus", config=EncodeConfig, open=open_opus),
         Driver(seam="action", name="film-preview", config=PreviewConfig, open=open_preview),

@@ -2,18 +2,20 @@
 
 import io
 import os
+from typing import Literal
 
 from mediacdn import Undecodable
 from mediacdn_ffmpeg import codecs
 from mediacdn_ffmpeg.reading import opened
-from mediacdn_ffmpeg.request import Check, Checked
+from mediacdn_ffmpeg.request import EMPTY, Check, Checked
 
 
 def check(task: Check, folder: int) -> Checked:
     """Open each segment by itself, as a player that seeks does: its first picture must decode, and time must go on. Raises: Undecodable."""
     init = _read(folder, task.piece.init) if task.piece.init else b""
-    spans: dict[str, tuple[float, float]] = {}
-    last: dict[str, float] = {}
+    spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    decoded_at: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    starts: list[float] = []
     frames = width = height = 0
     words: dict[str, str] = {}
     keys: list[int] = []
@@ -29,7 +31,8 @@ def check(task: Check, folder: int) -> Checked:
                     continue
                 if kind == "video":
                     frames += 1
-                if kind not in seen:
+                first = kind not in seen
+                if first:
                     seen.add(kind)
                     if kind == "video" and task.piece.fmp4 and packet.pos is not None:
                         keys.append(packet.pos + packet.size - len(init))
@@ -40,11 +43,16 @@ def check(task: Check, folder: int) -> Checked:
                 before = spans.get(kind, (start, stop))
                 spans[kind] = (min(before[0], start), max(before[1], stop))
                 decoded = start if packet.dts is None else float(packet.dts * packet.time_base)
-                if decoded <= last.get(kind, -1e9):
+                begun, last = decoded_at.get(kind, (decoded, -1e9))
+                if (
+                    decoded < last
+                ):  # equal ones there are: a muxer that did not foresee how long the last picture of a segment stands makes up for it with the next
                     raise Undecodable("In what was made, time goes back")
-                last[kind] = decoded
+                decoded_at[kind] = (begun, decoded)
+                if kind == "video" and first:
+                    starts.append(start)
             if len(seen) != len(streams) and name == task.piece.segments[0]:
-                raise Undecodable("A segment that was made is empty")
+                raise Undecodable(EMPTY)
             for stream in streams:
                 context = stream.codec_context
                 words.setdefault(stream.type, codecs.name(context.name, bytes(context.extradata or b"")))
@@ -54,6 +62,7 @@ def check(task: Check, folder: int) -> Checked:
     return Checked(
         video=lengths.get("video", 0.0), audio=lengths.get("audio", 0.0), width=width, height=height, frames=frames,
         codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words), keys=tuple(keys),
+        starts=tuple(starts), spans=spans, decoded=decoded_at,
     )  # fmt: skip
 
 

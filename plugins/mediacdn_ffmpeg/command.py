@@ -20,6 +20,10 @@ TAIL = 0.5
 FASTEST = 60.0
 """Frames a second that are kept."""
 _SOUND = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000", "-filter:a", "aresample=async=1:first_pts=0")
+_FROM_ZERO = ("-bsf:a", "noise=drop='lt(pts,0)'", "-avoid_negative_ts", "disabled")
+"""What an encoder of sound writes ahead of the first sample would lie before the beginning of time, and move all else."""
+BEFORE = 2
+"""Seconds ahead of a part at which decoding begins: filters look back, and containers seek as well as they can."""
 _EXACT = (
     "-flags:v",
     "+bitexact",
@@ -48,22 +52,25 @@ class How(Struct, frozen=True, kw_only=True):
     pixels: int
 
 
-def _input(how: How) -> list[str]:
+def _input(how: How, *clock: str) -> list[str]:
+    """`clock` says where in the film to begin and to end."""
     return [
         how.program, "-nostdin", "-hide_banner", "-v", "error", "-progress", "pipe:{progress}", "-stats_period", "0.5", "-max_error_rate", "0.2",
         "-filter_complex_threads", str(how.threads), "-threads", str(how.threads), "-max_pixels", str(how.pixels),
-        "-protocol_whitelist", "fd", "-f", how.demuxer, "-fd", "{source}", "-i", "fd:",
+        *clock, "-protocol_whitelist", "fd", "-f", how.demuxer, "-fd", "{source}", "-i", "fd:",
     ]  # fmt: skip
 
 
-def _pictures(film: Film, renditions: Sequence[Rendition], tonemaps: bool) -> str:
-    """The filter graph from the film's pictures to `[v0]`, `[v1]` and so on."""
+def _pictures(film: Film, renditions: Sequence[Rendition], tonemaps: bool, cut: str = "") -> str:
+    """The filter graph from the film's pictures to `[v0]`, `[v1]` and so on; `cut` leaves those of a part of it, by the film's own clock from its beginning."""
     assert film.video is not None
-    first = []
+    first = [f"setpts=PTS-({film.start:.6f}/TB)"] if cut else []
     if film.video.interlaced:
         first.append("bwdif=deint=interlaced")
     if film.video.frame_rate > FASTEST:
         first.append(f"fps={FASTEST:g}")
+    if cut:
+        first.append(cut)
     if film.video.hdr and tonemaps:  # to what every screen shows
         first += [
             "setparams=color_primaries=bt2020:colorspace=bt2020nc",
@@ -107,18 +114,7 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
             streams.append(f"v:{number}{heard},name:{each.name}")
         others, first = sounds[1:], count
         arguments += _x264(renditions, how)
-        # A key frame where each segment begins, in every rendition at the same frame, and nowhere else; none begins just before the end, for players stall at
-        # segments of a picture or two.
-        arguments += [
-            "-force_key_frames:v",
-            f"expr:gte(t,n_forced*{seconds})*lte(t,{max(film.duration - TAIL, 0):.3f})",
-            "-g:v",
-            "100000",
-            "-keyint_min:v",
-            "100000",
-            "-sc_threshold:v",
-            "0",
-        ]
+        arguments += _keys(seconds, film.duration)
     else:
         others, first = sounds[:1], 0
     for number, sound in enumerate(others):
@@ -136,6 +132,78 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
         "-hls_segment_filename", f"%v_%05d.{ending}", "-var_stream_map", " ".join(streams), "%v.m3u8",
     ]  # fmt: skip
     return arguments, names
+
+
+def _keys(seconds: int, length: float | None) -> list[str]:
+    """A key frame where each segment begins, in every rendition at the same frame, and nowhere else; none just before the end of what lasts for `length` seconds,
+    for players stall at segments of a picture or two."""
+    end = "" if length is None else f"*lte(t,{max(length - TAIL, 0):.3f})"
+    return [
+        "-force_key_frames:v", f"expr:gte(t,n_forced*{seconds}){end}", "-g:v", "100000", "-keyint_min:v", "100000", "-sc_threshold:v", "0",
+    ]  # fmt: skip
+
+
+def chunk(
+    film: Film, renditions: Sequence[Rendition], how: How, *, seconds: int, start: int, stop: int, heard: bool
+) -> tuple[list[str], list[str]]:
+    """Give the arguments that make the segments of a part of a film, from second `start` up to `stop` (0: to its end), and the names of the playlists.
+
+    All times in what is made are the film's own, so that the parts follow each other without a seam; `heard`: with the sound that `sounds` has made for it.
+    """
+    begin = max(0, start - BEFORE)
+    clock = ["-copyts", *(["-ss", str(begin)] if begin else []), *(["-t", str(stop - begin + 2 * BEFORE)] if stop else [])]
+    arguments = _input(how, *clock)
+    if heard:
+        arguments += ["-protocol_whitelist", "fd", "-f", "nut", "-fd", "{sound}", "-i", "fd:"]
+    cut = f"trim=start={start}" + (f":end={stop}" if stop else "")
+    arguments += ["-filter_complex", _pictures(film, renditions, how.tonemaps, cut)]
+    streams = []
+    for number, each in enumerate(renditions):
+        arguments += ["-map", f"[v{number}]", *(["-map", "1:0"] if heard else [])]
+        streams.append(f"v:{number}{f',a:{number}' if heard else ''},name:{each.name}")
+    arguments += [*_x264(renditions, how), *_keys(seconds, None if stop else film.duration - start), *(["-c:a", "copy"] if heard else [])]
+    names = [each.name for each in renditions]
+    return [*arguments, *_exact_segments(names, streams, seconds)], names
+
+
+def sounds(film: Film, how: How, *, edges: Sequence[int], until: int) -> list[str]:
+    """Give the arguments that make the first track of sound, up to second `until` (0: to its end), as a file from each of the `edges` to the next, `sound_00000.nut`
+    and so on.
+
+    An encoder of sound knows nothing of what is to come but for the next moment: up to a second before its end, what is made of a part of the film is what would
+    be made of the whole. It is as long as the pictures at least, for every part of these has to have sound.
+    """
+    length = min(until or film.duration, film.duration)
+    heard = f"{_clocked(film)},apad=whole_dur={length:.6f}"
+    arguments = [*_input(how, "-copyts", *(["-t", str(until)] if until else [])), "-map", f"0:{film.audio[0].index}", *_SOUND[:-1], heard]
+    return [
+        *arguments, *_EXACT, *_FROM_ZERO, "-f", "segment", "-segment_format", "nut",
+        "-segment_times", ",".join(map(str, edges)), "sound_%05d.nut",
+    ]  # fmt: skip
+
+
+def further_sounds(film: Film, how: How, *, seconds: int) -> tuple[list[str], list[str]]:
+    """Give the arguments that make the other tracks of sound of a film that is made in parts, and the names of the playlists."""
+    arguments, names, streams = _input(how, "-copyts"), [], []
+    for number, each in enumerate(film.audio[1:MOST_SOUNDS]):
+        names.append(f"audio{number + 2}")
+        arguments += ["-map", f"0:{each.index}"]
+        streams.append(f"a:{number},name:{names[-1]}")
+    return [*arguments, *_SOUND[:-1], _clocked(film), *_FROM_ZERO[:2], *_exact_segments(names, streams, seconds)], names
+
+
+def _clocked(film: Film) -> str:
+    return f"asetpts=PTS-({film.start:.6f}/TB),{_SOUND[-1]}"
+
+
+def _exact_segments(names: Sequence[str], streams: Sequence[str], seconds: int) -> list[str]:
+    """Segments whose times are those of what goes into them. What B-frames shift is told in the initialization, which is the same for every part."""
+    init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"
+    return [
+        *_EXACT, *_FROM_ZERO[2:], "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod",
+        "-hls_flags", "independent_segments", "-hls_segment_type", "fmp4", "-hls_segment_options", "movflags=+frag_discont",
+        "-hls_fmp4_init_filename", init, "-hls_segment_filename", "%v_%05d.m4s", "-var_stream_map", " ".join(streams), "%v.m3u8",
+    ]  # fmt: skip
 
 
 def mp4(film: Film, rendition: Rendition | None, how: How, *, name: str) -> list[str]:

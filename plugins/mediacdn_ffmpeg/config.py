@@ -56,6 +56,10 @@ class HlsConfig(EncodeConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     """fmp4 or mpegts."""
     seconds: int = 4
     """Of a segment."""
+    chunk: int = 60
+    """Seconds of a film that are made at once, by any worker, where it is longer than `whole`."""
+    whole: int = 120
+    """Films up to so many seconds are made in one piece."""
 
     def __post_init__(self) -> None:
         wrong = [each for each in self.renditions if not RENDITION.fullmatch(each)]
@@ -65,3 +69,5 @@ class HlsConfig(EncodeConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError("container is fmp4 or mpegts")
         if not 1 <= self.seconds <= 20:
             raise ValueError("seconds must be from 1 to 20")
+        if self.chunk < self.seconds or self.whole < 0:
+            raise ValueError("chunk is no shorter than seconds, and whole is 0 or more")

@@ -9,3 +9,5 @@ DEMUXERS = {
 """Type, as sniffed, and demuxer."""
 SOUNDS = tuple(each for each in DEMUXERS if each.startswith("audio/"))
 FILMS = tuple(each for each in DEMUXERS if each.startswith("video/"))
+SURE = frozenset({"mov", "matroska"})
+"""Containers that say how long they are, and can be sought in; of the others all packets are looked at."""

@@ -81,6 +81,24 @@ def media_playlist(segments: Sequence[Segment], init: str) -> str:
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
+def joined_playlist(runs: Sequence[tuple[str, Sequence[Segment]]], seconds: int, *, whole: bool) -> str:
+    """Write the playlist of a rendition whose parts were made one by one: of each the initialization, and its segments. One that is not `whole` grows at its end
+    (RFC 8216 section 4.3.3.5): no line of it is another one later but the type, and `seconds`, of a segment, bounds what is still to come. Players begin at its beginning, not where it ends just now."""
+    longest = max([1, seconds, *(math.floor(each.seconds + 0.5) for _, segments in runs for each in segments)])
+    lines = [
+        "#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{longest}", "#EXT-X-MEDIA-SEQUENCE:0", f"#EXT-X-PLAYLIST-TYPE:{'VOD' if whole else 'EVENT'}",
+        "#EXT-X-INDEPENDENT-SEGMENTS", *([] if whole else ["#EXT-X-START:TIME-OFFSET=0"]),
+    ]  # fmt: skip
+    told = ""
+    for init, segments in runs:
+        if init != told:
+            lines.append(f'#EXT-X-MAP:URI="{init}"')
+            told = init
+        for each in segments:
+            lines += (f"#EXTINF:{each.seconds:.6f},", each.name)
+    return "\n".join([*lines, *(["#EXT-X-ENDLIST"] if whole else []), ""])
+
+
 def key_playlist(track: Track, init: str) -> str:
     """Write the playlist of a rendition's key frames (RFC 8216 section 4.3.3.6): of each segment the first picture, which stands behind all that it needs."""
     longest = max(1, *(math.floor(each.seconds + 0.5) for each in track.segments))

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+EMPTY = "A segment that was made is empty"
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
 Decibel = Annotated[float, Meta(ge=-200, le=200)]
@@ -122,7 +123,7 @@ class Work(Struct, frozen=True):
 
 
 class Encode(Struct, frozen=True):
-    """One request to the child that runs ffmpeg. `{source}` and `{progress}` among the arguments become descriptors. Descriptors: the film, the folder, the progress."""
+    """One request to the child that runs ffmpeg. `{source}`, `{progress}` and `{sound}` among the arguments become descriptors. Descriptors: the film, the folder, the progress, and sound that was made before."""
 
     arguments: tuple[str, ...]
     nice: int
@@ -158,6 +159,8 @@ class Film(Struct, frozen=True, kw_only=True):
     """What was found in a film."""
 
     duration: Seconds
+    start: Annotated[float, Meta(ge=-1e7, le=1e7)] = 0.0
+    """What its clock shows at its beginning."""
     video: Video | None = None
     audio: Annotated[tuple[Audio, ...], Meta(max_length=256)] = ()
     tools: dict[Word, Word] = {}
@@ -194,6 +197,11 @@ class Checked(Struct, frozen=True, kw_only=True):
     codecs: Word = ""
     keys: Annotated[tuple[Count, ...], Meta(max_length=50_000)] = ()
     """Of each segment in a container of fragments, the bytes from its beginning to the end of its first picture."""
+    starts: Annotated[tuple[float, ...], Meta(max_length=50_000)] = ()
+    """When the first picture of each segment is shown."""
+    spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    decoded: dict[Literal["video", "audio"], tuple[float, float]] = {}
+    """When the first packet and the last one are decoded."""
 
 
 class Heard(Struct, frozen=True, kw_only=True):

@@ -7,11 +7,10 @@ import av
 from msgspec.structs import replace
 
 from mediacdn import OverLimits, Undecodable
+from mediacdn_ffmpeg.demuxers import SURE
 from mediacdn_ffmpeg.reading import DAMAGED, TOOLS, film, first, picture_of
 from mediacdn_ffmpeg.request import Audio, Film, Limits, Look, Video
 
-SURE = frozenset({"mov", "matroska"})
-"""Containers that say how long they are; of the others all packets are looked at."""
 HDR = (16, 18)
 """The transfer functions PQ and HLG (ISO/IEC 23091-2)."""
 
@@ -46,6 +45,7 @@ def _seen(container: Any, task: Look) -> Film:
         raise Undecodable("No picture of the film can be decoded")
     return Film(
         duration=round(max(0.0, (container.duration or 0) / av.time_base), 6),
+        start=round((container.start_time or 0) / av.time_base, 6),
         video=None if stream is None else _video(stream, frame, lengths.get(stream.index), task.limits),
         audio=tuple(
             Audio(

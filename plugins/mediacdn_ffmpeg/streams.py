@@ -51,30 +51,30 @@ class Hls:
         fmp4 = spec["container"] == "fmp4"
         for number, name in enumerate(names):
             rung = rungs[number] if number < len(rungs) else None
-            listed = await asyncio.to_thread(_listed, folder, name, "m4s" if fmp4 else "ts")
-            piece = Piece(name, len(listed), fmp4)
+            cut = await asyncio.to_thread(listed, folder, name, "m4s" if fmp4 else "ts")
+            piece = Piece(name, len(cut), fmp4)
             checked = await self._checked(film, piece, folder, rung)
-            files, segments, init = await asyncio.to_thread(_named, folder, piece, listed)
+            files, segments, init = await asyncio.to_thread(named, folder, piece, cut)
             pieces += files
-            await asyncio.to_thread(_write, folder, f"{name}.playlist", playlists.media_playlist(segments, init))
+            await asyncio.to_thread(write, folder, f"{name}.playlist", playlists.media_playlist(segments, init))
             if rung is not None or not rungs:
                 keys = checked.keys if rung is not None and len(checked.keys) == len(segments) else ()
                 track = playlists.Track(
                     name=name, segments=segments, codecs=checked.codecs, keys=keys, width=checked.width, height=checked.height,
-                    frame_rate=_rate(film, checked.frames / max(checked.video, 0.04)),
+                    frame_rate=rate(film, checked.frames / max(checked.video, 0.04)),
                 )  # fmt: skip
                 tracks.append(track)
                 lists.append(name)
                 if keys:
                     lists.append(f"{name}-keys")
-                    await asyncio.to_thread(_write, folder, f"{name}-keys.playlist", playlists.key_playlist(track, init))
+                    await asyncio.to_thread(write, folder, f"{name}-keys.playlist", playlists.key_playlist(track, init))
             else:
                 lists.append(name)
                 sounds.append(playlists.Sound(name, film.audio[number - len(rungs) + 1].language))
             await sink.progress(0.9 + 0.1 * (number + 1) / len(names))
         first = film.audio[0].language if film.audio else ""
         master = playlists.master_playlist(tracks, sounds, first, version=7 if fmp4 else 4 if sounds else 3)
-        await asyncio.to_thread(_write, folder, "master.playlist", master)
+        await asyncio.to_thread(write, folder, "master.playlist", master)
         await asyncio.to_thread(os.write, sink.file(), master.encode())
         pieces += [MadeFile(f"{name}.playlist", f"{name}.m3u8", MPEGURL) for name in lists]
         pieces.append(MadeFile("master.playlist", "master.m3u8", MPEGURL))
@@ -101,13 +101,13 @@ class Hls:
         return checked
 
 
-def _rate(film: Film, found: float) -> float:
+def rate(film: Film, found: float) -> float:
     """The film's own frame rate, where what was made has about as many."""
     told = film.video.frame_rate if film.video else 0.0
     return told if abs(found - told) < 0.03 * told else found
 
 
-def _listed(folder: int, name: str, ending: str) -> tuple[playlists.Segment, ...]:
+def listed(folder: int, name: str, ending: str) -> tuple[playlists.Segment, ...]:
     try:
         text = _bytes(folder, f"{name}.m3u8", _MOST_PLAYLIST).decode("ascii")
         return playlists.read(text, name, ending)
@@ -115,22 +115,24 @@ def _listed(folder: int, name: str, ending: str) -> tuple[playlists.Segment, ...
         raise Undecodable("Nothing whole was made of the film") from error
 
 
-def _named(folder: int, piece: Piece, listed: tuple[playlists.Segment, ...]) -> tuple[list[MadeFile], tuple[playlists.Segment, ...], str]:
+def named(
+    folder: int, piece: Piece, listed: tuple[playlists.Segment, ...], part: str = ""
+) -> tuple[list[MadeFile], tuple[playlists.Segment, ...], str]:
     """Name files by what is in them: an address never means other bytes, so that who plays what was made before is not served what is made now."""
     name, media_type = piece.name, "video/mp4" if piece.fmp4 else "video/mp2t"
     files, segments, init = [], [], ""
     if piece.init:
-        init = f"segments/{name}-init-{_digest(folder, piece.init)[0]}.mp4"
+        init = f"segments/{name}-init-{digest(folder, piece.init)[0]}.mp4"
         files.append(MadeFile(piece.init, init, media_type))
     for number, each in enumerate(listed):
-        digest, size = _digest(folder, each.name)
-        path = f"segments/{name}-{number:05d}-{digest}.{piece.ending}"
+        mark, size = digest(folder, each.name)
+        path = f"segments/{name}-{part}{number:05d}-{mark}.{piece.ending}"
         files.append(MadeFile(each.name, path, media_type))
         segments.append(playlists.Segment(path, each.seconds, size))
     return files, tuple(segments), init
 
 
-def _digest(folder: int, name: str) -> tuple[str, int]:
+def digest(folder: int, name: str) -> tuple[str, int]:
     content = _bytes(folder, name, 1 << 30)
     return sha256(content).hexdigest()[:12], len(content)
 
@@ -143,7 +145,7 @@ def _bytes(folder: int, name: str, most: int) -> bytes:
     return content
 
 
-def _write(folder: int, name: str, text: str) -> None:
+def write(folder: int, name: str, text: str) -> None:
     with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder), "w") as file:
         file.write(text)
 

@@ -124,7 +124,7 @@ class Bench:
             emit=self.events.append,
             told=self.hear,
         )
-        self.work = RecipeWork(catalog, self.registry, self.maker, Now())
+        self.work = RecipeWork(catalog, self.registry, self.maker, Now(), Ulids())
 
     async def hear(self, changes: Sequence[Change]) -> None:
         self.told.extend(changes)

@@ -1,4 +1,4 @@
-"""kill -9 of the worker during transcodes: each film ends READY with all of its segments, or FAILED; nothing is left behind, and no ffmpeg outlives its worker."""
+"""kill -9 of the worker during transcodes, of films in one piece and in parts: each film ends READY with all of its segments, or FAILED; nothing is left behind, and no ffmpeg outlives its worker."""
 
 import os
 import random
@@ -18,6 +18,8 @@ from tests.services.films import ffmpeg
 from tests.services.served import Served, served
 
 KILLS = 10
+LENGTHS = (3, 7)
+"""Seconds: the first is made in one piece, the other in parts."""
 TOML = """
 plugins = ["local", "jwt", "ffmpeg"]
 [limits]
@@ -25,6 +27,7 @@ uploads_per_second = 0
 [lifecycle]
 sweep_every = 1
 abandoned_after = 2
+keep_replaced = 1
 [jobs]
 attempts = 30
 lease = 1
@@ -32,6 +35,8 @@ backoff_base = 0.05
 backoff_max = 0.1
 [recipes.hls]
 seconds = 1
+chunk = 2
+whole = 0
 renditions = ["240p"]
 """
 TRANSCODE = 0.8
@@ -84,15 +89,21 @@ def works(pid: int) -> bool:
 @pytest.mark.timeout(180)
 def test_each_film_ends_whole_or_failed(tmp_path: Path) -> None:
     chance = random.Random(11)
-    path = tmp_path / "film.mp4"
-    ffmpeg(
-        "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=4", "-f", "lavfi", "-i", "sine=duration=4",
-        "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", str(path),
-    )  # fmt: skip
-    film, kills, at_work, families = path.read_bytes(), 0, 0, []
+    films = []
+    for seconds in LENGTHS:
+        path = tmp_path / f"{seconds}.mp4"
+        ffmpeg(
+            "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate=25:duration={seconds}", "-f", "lavfi", "-i", f"sine=duration={seconds}",
+            "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", str(path),
+        )  # fmt: skip
+        films.append(path.read_bytes())
+    kills, at_work, families = 0, 0, []
     with served(tmp_path / "data", TOML) as server:
-        media = [server.upload(film + bytes(4) + b"\x00\x00\x00\x09free" + bytes([number]), public="true")["id"] for number in range(3)]
-        media.append(server.upload(film[: len(film) // 2], public="true")["id"])
+        media = [
+            server.upload(films[number % 2] + bytes(4) + b"\x00\x00\x00\x09free" + bytes([number]), public="true")["id"]
+            for number in range(3)
+        ]
+        media.append(server.upload(films[0][: len(films[0]) // 2], public="true")["id"])
         while kills < KILLS:
             worker = Worker(server)
             within(20, lambda worker=worker: any(map(works, worker.family)) or over(server, media))
@@ -101,29 +112,39 @@ def test_each_film_ends_whole_or_failed(tmp_path: Path) -> None:
             families += worker.kill()
             kills += 1
             if over(server, media):  # quicker than the kills: another one to do
-                media.append(server.upload(film + os.urandom(8), public="true")["id"])
+                media.append(server.upload(films[len(media) % 2] + os.urandom(8), public="true")["id"])
         within(5, lambda: not any(map(alive, families)))
         last = Worker(server)
         records = within(60, lambda: over(server, media))
         assert at_work, "no worker was killed at work; the run says nothing"
         assert [each["status"] for each in records] == ["READY"] * 3 + ["FAILED"] + ["READY"] * (len(media) - 4)
-        for each in records:
+        for number, each in enumerate(records):
             base = f"/v1/media/{each['id']}/hls"
             if each["status"] == "FAILED":
                 assert server.client.get(f"{base}/master.m3u8").status_code == 404
                 continue
             playlist = server.client.get(f"{base}/240p.m3u8").text
             segments = [line for line in playlist.splitlines() if line and line[0] != "#"] + re.findall(r'URI="([^"]+)"', playlist)
-            assert len(segments) == 5
+            assert len(segments) == LENGTHS[number % 2] + 1
             for name in segments:
                 assert server.client.get(f"{base}/{name}").status_code == 200
-            runs = [
-                each["id"]
-                for each in server.client.get(f"/v1/media/{each['id']}/derivatives?relationship=hls", headers=server.auth()).json()["items"]
-            ]
-            assert len(runs) == 1, "made once"
+            within(
+                20, lambda each=each: derived(server, each["id"], "hls") == 1 and derived(server, each["id"], "unit") == 0
+            )  # made once, and tidied up
+        assert twice(server.data) == [], "what a part has made is not made again"
         within(20, lambda: files(server.data) == recorded(server.data))
         last.kill()
+
+
+def derived(server: Served, media: str, relationship: str) -> int:
+    return len(server.client.get(f"/v1/media/{media}/derivatives?relationship={relationship}", headers=server.auth()).json()["items"])
+
+
+def twice(data: Path) -> list[str]:
+    """The keys of units that were made more than once."""
+    with closing(sqlite3.connect(data / "catalog.sqlite3")) as catalog:
+        made = "SELECT derivation_key FROM media WHERE relationship = 'unit' GROUP BY derivation_key HAVING count(*) > 1"
+        return [key for (key,) in catalog.execute(made)]
 
 
 def files(data: Path) -> int:
