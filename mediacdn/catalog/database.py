@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.ancestry import AncestryRows
 from mediacdn.catalog.changes import ChangeRows
 from mediacdn.catalog.derivatives import DerivativeRows
-from mediacdn.catalog.engine import create_engine
+from mediacdn.catalog.engine import create_engine, sqlite_path
 from mediacdn.catalog.idempotency import IdempotencyRows
 from mediacdn.catalog.jobs import JobRows
 from mediacdn.catalog.media import MediaRows
@@ -62,6 +63,10 @@ class Catalog:
 async def open_catalog(config: Database, data: Path, clock: Clock, purges: Sequence[Purge] = ()) -> AsyncIterator[Catalog]:
     """Open the catalog until the context is left; what makes public copies untrue plans calls of `purges`. Raises: CatalogUnavailable, ConfigError; StartupError when migrations are pending."""
     if await pending(config, data):
+        if not config.url and not await anyio.Path(sqlite_path(data)).exists():
+            raise StartupError(
+                f"There is no catalog in the data directory {data}: is it another (--data, --config)? mediacdn migrate, or serve, makes one"
+            )
         raise StartupError("The catalog's tables are not up to date; run: mediacdn migrate")
     engine = create_engine(config, data)
     transactions = Transactions(engine, pool_size=config.pool_size, timeout=config.timeout)

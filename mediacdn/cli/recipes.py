@@ -1,7 +1,8 @@
 """`mediacdn recipes`: what can be made of media here, and what was made by versions that have a newer one."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -9,21 +10,25 @@ from mediacdn.cli.verb import Listing, Verb, answer, log_on_stderr, settings, wi
 
 if TYPE_CHECKING:
     from mediacdn.config import Config
+    from mediacdn.interfaces import Action
+    from mediacdn.model import Argument, Recipe
     from mediacdn.recipes.descriptors import Descriptor
     from mediacdn.recipes.registry import Registry
     from mediacdn.tasks import Stale
 
+T = TypeVar("T")
+
 
 @click.group(name="recipes", cls=Listing)
 def command() -> None:
-    """List the recipes, show one, or find what older versions made. Without more said: list."""
+    """List the recipes or their actions, show one, or find what older versions made. Without more said: list."""
 
 
 @command.command("list", cls=Verb)
 @with_settings
 def list_recipes(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """List the recipes that plugins and the configuration bring."""
-    found = _described(settings(config_file, data).config)
+    found = _opened(settings(config_file, data).config, lambda registry, actions: [registry.describe(each) for each in registry.all()])
     if as_json:
         answer({"items": found})
         return
@@ -38,7 +43,7 @@ def list_recipes(config_file: Path | None, data: Path | None, as_json: bool) -> 
 @with_settings
 def show(code: str, config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """Show the recipe CODE, its newest version, or CODE@VERSION."""
-    [each] = _described(settings(config_file, data).config, code)
+    recipe, each = _opened(settings(config_file, data).config, lambda registry, actions: _found(registry, code))
     if as_json:
         answer(each)
         return
@@ -46,11 +51,27 @@ def show(code: str, config_file: Path | None, data: Path | None, as_json: bool) 
     if each.summary:
         click.echo(f"  {each.summary}")
     click.echo(f"  takes {', '.join(each.requires) or '*/*'}")
-    for argument in each.args:
-        default = "required" if argument.required else "" if argument.default is None else f"default {argument.default}"
-        click.echo(f"  {argument.name}: {argument.type}" + (f", {default}" if default else ""))
+    for argument in recipe.arguments:
+        click.echo(f"  {_told(argument)}")
     for number, step in enumerate(each.steps, 1):
         click.echo(f"  {number}. {step.name}: {step.action}" + (f" -> {step.relationship}" if step.relationship else ""))
+
+
+@command.command("actions", cls=Verb)
+@with_settings
+def list_actions(config_file: Path | None, data: Path | None, as_json: bool) -> None:
+    """List the actions that steps of recipes name, and what each may be told; `image` is told the same by presets and variants."""
+    found = _opened(
+        settings(config_file, data).config,
+        lambda registry, actions: [(name, tuple(each.accepts), tuple(each.arguments)) for name, each in actions.items()],
+    )
+    if as_json:
+        answer({"items": [{"name": name, "accepts": accepts, "args": arguments} for name, accepts, arguments in found]})
+        return
+    for name, accepts, arguments in found:
+        click.echo(f"{name}  {', '.join(accepts)}")
+        for argument in arguments:
+            click.echo(f"  {_told(argument)}")
 
 
 @command.command("stale", cls=Verb)
@@ -75,10 +96,10 @@ def stale(rebuild: bool, config_file: Path | None, data: Path | None, as_json: b
     click.echo(told + (f"; {len(asked)} tasks asked for" if rebuild else ""))
 
 
-def _described(config: "Config", code: str | None = None) -> "list[Descriptor]":
+def _opened(config: "Config", look: "Callable[[Registry, Mapping[str, Action]], T]") -> T:
     import asyncio
 
-    async def work() -> "list[Descriptor]":
+    async def work() -> T:
         from prometheus_client import CollectorRegistry
 
         from mediacdn.drivers import open_actions, recipe_registry
@@ -86,11 +107,23 @@ def _described(config: "Config", code: str | None = None) -> "list[Descriptor]":
 
         plugins = Plugins.load(config.plugins)
         async with open_actions(config, plugins, CollectorRegistry()) as actions:
-            registry: Registry = recipe_registry(config, plugins, actions)
-            return [registry.describe(each) for each in (registry.all() if code is None else [registry.find(code)])]
+            return look(recipe_registry(config, plugins, actions), actions)
 
     with log_on_stderr(config):
         return asyncio.run(work())
+
+
+def _found(registry: "Registry", code: str) -> "tuple[Recipe, Descriptor]":
+    recipe = registry.find(code)
+    return recipe, registry.describe(recipe)
+
+
+def _told(argument: "Argument") -> str:
+    """One line of what an argument may be."""
+    from mediacdn.recipes.arguments import canonical, rule, written
+
+    default = "; required" if argument.required else "" if argument.default is None else f"; default {written(canonical(argument.default))}"
+    return f"{argument.name}: {rule(argument)}{default}" + (f"  ({argument.summary})" if argument.summary else "")
 
 
 async def _stale(config: "Config", *, rebuild: bool) -> "tuple[list[Stale], list[str]]":

@@ -19,6 +19,7 @@ from mediacdn.tasks import Tasks
 from mediacdn.ulids import is_ulid
 
 Asked = Request[Any, Any, Any]
+_STATES = {each.value: each for each in JobState}
 JobId = Annotated[str, Param(description="The job's ULID, upper case", schema_extra={"pattern": ULID})]
 
 
@@ -33,14 +34,18 @@ def job_routes(records: Records, tasks: Tasks, rows: JobRows, *, access: Access)
         request: Asked,
         cursor: Annotated[str | None, Param(description="`next` of an earlier page", schema_extra={"pattern": ULID})] = None,
         limit: Annotated[int, Param(ge=1, le=200)] = 50,
-        status: Annotated[JobState | None, QueryParameter(name="state")] = None,
+        status: Annotated[str | None, QueryParameter(name="state", schema_extra={"enum": list(_STATES)})] = None,
         lane: str | None = None,
     ) -> JobPage:
         """Jobs of every kind, newest first."""
         await admin(request)
         if lane is not None and "\x00" in lane:
             raise InvalidParameter("A filter cannot hold NUL")
-        page, following = await rows.page(limit=limit, after=read_cursor(cursor), state=status, lane=lane)
+        if status is not None and status not in _STATES:  # the framework would speak of this argument by its name here
+            raise InvalidParameter(f"state must be one of {', '.join(_STATES)}")
+        page, following = await rows.page(
+            limit=limit, after=read_cursor(cursor), state=None if status is None else _STATES[status], lane=lane
+        )
         return JobPage([show_job(job) for job in page], following)
 
     @post(

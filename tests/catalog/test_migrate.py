@@ -181,6 +181,13 @@ async def test_behind_is_refused(empty: Database, tmp_path: Path, clock: Any) ->
             pass
 
 
+async def test_another_folder_is_no_data_directory(tmp_path: Path, clock: Any) -> None:
+    with pytest.raises(StartupError, match=f"no catalog in the data directory {re.escape(str(tmp_path))}.*--data"):
+        async with open_catalog(Database(), tmp_path, clock):
+            pass
+    assert not os.listdir(tmp_path)
+
+
 async def test_newer_is_refused(empty: Database, tmp_path: Path) -> None:
     await migrate(empty, tmp_path)
 

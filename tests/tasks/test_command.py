@@ -30,7 +30,9 @@ def test_recipes(command: Any) -> None:
     assert names == ["small@1", "small@2", "toned@1"]
     assert command("recipes", "list").splitlines() == ["small@1  image/*", "small@2  image/*", "toned@1  image/*"]
     assert command("recipes", "show", "small", "--json")["version"] == 2
-    assert command("recipes", "show", "toned") == "toned@1\n  takes image/*\n  tone: string\n  1. scale: bench -> toned\n"
+    assert command("recipes", "show", "toned") == "toned@1\n  takes image/*\n  tone: one of warm, cold\n  1. scale: bench -> toned\n"
+    assert command("recipes", "actions") == "bench  image/*\n  w: a whole number from 1 to 8192\n  tone: one of warm, cold\n"
+    assert [each["args"][0]["max"] for each in command("recipes", "actions", "--json")["items"]] == [8192]
     assert command("recipes", "show", "none", "--json", code=1)["error"]["code"] == "not_found"
 
 
