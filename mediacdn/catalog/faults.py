@@ -1,6 +1,7 @@
 """What a driver's failure means: which is an outage, which a lost race worth another run, which the caller's own fault."""
 
 import sqlite3
+import sys
 from typing import Any
 
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
@@ -50,7 +51,13 @@ def disconnected(error: BaseException) -> bool:
     """Whether the connection is of no more use, and its neighbours probably neither."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or _codes(error)[0].startswith(("08", "57P"))
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, (OSError, TimeoutError, *_out_of_step()))
+
+
+def _out_of_step() -> tuple[type[Exception], ...]:
+    """What asyncpg raises, and SQLAlchemy does not wrap, where a statement that was given up is still under way on the connection."""
+    asyncpg = sys.modules.get("asyncpg")
+    return () if asyncpg is None else (asyncpg.InternalClientError,)
 
 
 def driver_errors(dialect: str) -> tuple[type[Exception], ...]:
@@ -58,7 +65,7 @@ def driver_errors(dialect: str) -> tuple[type[Exception], ...]:
     if dialect == "postgresql":
         import asyncpg
 
-        return (asyncpg.PostgresError, asyncpg.InterfaceError)
+        return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     return (sqlite3.Error,)
 
 

@@ -17,8 +17,8 @@ def mediacdn_drivers() -> list[Driver]:
 
 @hookimpl
 def mediacdn_plan_jobs(media: Media) -> list[Plan]:
-    """A thumbnail and what is to be known of a picture; what its recipes do not read is left out by the core."""
-    return [Plan(recipe="thumb"), Plan(recipe="look")] if media.kind == "image" else []
+    """A thumbnail and what is to be known of a picture, ahead of longer work; what its recipes do not read is left out by the core."""
+    return [Plan(recipe="thumb", priority=2), Plan(recipe="look", priority=2)] if media.kind == "image" else []
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -223,3 +224,23 @@ async def test_mistake_is_not_an_outage(catalog: Catalog) -> None:
             await run(wrong)
         assert not isinstance(caught.value, CatalogUnavailable)
         await catalog.check()
+
+
+async def test_a_connection_that_is_out_of_step_is_not_lent_again(mortal: Catalog) -> None:
+    """As where a statement was given up and is still under way."""
+    seen = []
+
+    async def work(connection: Any) -> int:
+        seen.append(connection)
+        if len(seen) == 1:
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+        return (await connection.execute(text("SELECT 7"))).scalar_one()  # type: ignore[no-any-return]
+
+    assert await mortal._transactions.read(work) == 7
+    assert seen[0] is not seen[1]
+
+    async def never(connection: Any) -> None:
+        raise asyncpg.InternalClientError("another operation is in progress")
+
+    with pytest.raises(CatalogUnavailable):
+        await mortal._transactions.write(never)
