@@ -4,8 +4,9 @@
     python -m benchmarks.nodes jobs [--jobs 10000]
     python -m benchmarks.nodes cost [--rounds 5] [--seconds 10]
 
-Two API nodes of two processes each, two workers, PostgreSQL, Valkey, a shared storage and nginx, all on this machine. The storage is a shared folder, or what
-`--storage FILE` configures: TOML with the table [storage.default], for which `--plugin NAME` names the plugin. Exit 1 when a promise is broken.
+Two API nodes of two processes each, two workers, PostgreSQL, Valkey, S3 and nginx, all on this machine. The storage is OpenStack Swift by its S3 API; with
+`--storage folder` a shared folder, or what `--storage FILE` configures: TOML with the table [storage.default], for which `--plugin NAME` names the plugin. Exit 1
+when a promise is broken.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from benchmarks.results import table
 
 TITLE = "Many nodes"
 MOST = 1.1
-"""What two nodes may cost a request, in terms of one."""
+"""What two nodes may cost a request, in terms of one with as many processes."""
 
 
 def measure(*, full: bool, engines: Engines = Engines()) -> dict[str, Any]:  # noqa: B008 - it is frozen
@@ -51,7 +52,7 @@ is a content or a derivative that is there twice.
 
 {jobs["jobs"]:,} jobs asked for over HTTP while Redis was killed {len(jobs["away"])} times: {jobs["lost"]} lost, {jobs["doubled"]} done twice; the last one was done {jobs["done in"] - jobs["asked in"]:.1f} s after it was asked for.
 
-{table(["processor time a request, us", "one node", "two nodes", "ratio", "PostgreSQL and Valkey, one", "two"], costs)}"""
+{table(["processor time a request, us", "one node of four processes", "two of two", "ratio", "PostgreSQL and Valkey, one", "two"], costs)}"""
 
 
 def _faults(rows: list[Row]) -> str:
@@ -79,10 +80,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--storage", type=Path, metavar="FILE")
+    parser.add_argument("--storage", default="", metavar="FILE")
     parser.add_argument("--plugin", action="append", default=[], metavar="NAME")
     options = parser.parse_args()
-    engines = Engines(options.storage.read_text() if options.storage else "", tuple(options.plugin))
+    engines = Engines(options.storage if options.storage in ("", "folder") else Path(options.storage).read_text(), tuple(options.plugin))
     with world(engines) as here:
         if options.what == "faults":
             rows = fault_table(here, away=options.away, after=options.after)

@@ -1,4 +1,7 @@
-"""Processor time a request of two API nodes against one, hot reads and a mix of writes: what is shared must not cost more when there are more."""
+"""Processor time a request of two API nodes against one of as many processes, hot reads and a mix of writes: what is shared must not cost more when there are more.
+
+The number of processes is the same on both sides: more of them on the same cores and connections find less to do each time they are woken, whoever's they are.
+"""
 
 import random
 import statistics
@@ -24,12 +27,21 @@ WRITERS = 6
 
 def cost(world: World, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Microseconds of processor time a request, of the nodes and of PostgreSQL and Valkey, one node and two in turns; and the ratio of the medians."""
+    alone = world.nodes.another("alone", sum(each.processes for each in world.nodes.nodes))
+    alone.start()
+    try:
+        return _compared(world, alone, rounds, seconds)
+    finally:
+        alone.stop()
+
+
+def _compared(world: World, alone: Node, rounds: int, seconds: float) -> dict[str, Any]:
     hot = [f"/v1/media/{world.nodes.upload(samples.binary(10_000, f'cost {each}'.encode()), public='true')['id']}" for each in range(HOT)]
     found: dict[str, dict[str, list[float]]] = {}
     for number in range(rounds):
         for mix in ("hot", "write"):
             for nodes in (1, 2) if number % 2 == 0 else (2, 1):
-                own, shared = _measured(world, mix, world.nodes.nodes[:nodes], hot, seconds, f"{number} {nodes}")
+                own, shared = _measured(world, mix, [alone] if nodes == 1 else world.nodes.nodes, hot, seconds, f"{number} {nodes}")
                 for name, value in ((f"{nodes} own", own), (f"{nodes} shared", shared)):
                     found.setdefault(mix, {}).setdefault(name, []).append(value)
                 progress(f"{mix}, {nodes} node(s): {own:.0f} us a request, and {shared:.0f} us of what is shared")

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import httpx
 from msgspec import Struct
 
 from benchmarks.machine import progress
@@ -40,6 +41,11 @@ def fault_table(world: World, *, away: float, after: float) -> list[Row]:
     """Every fault in turn: so many seconds `away`, and `after` it is back."""
     bodies = [samples.binary(10_000 + number, f"hot {number}".encode()) for number in range(HOT)]
     hot = {world.nodes.upload(body, public="true")["id"]: body for body in bodies}
+    for media, body in hot.items():  # a copy in every process: what is cached goes on, and nothing else is asked of the storage
+        for node in world.nodes.nodes:
+            for _ in range(8 * node.processes):
+                answer = httpx.get(f"{node.url}/v1/media/{media}", trust_env=False)
+                assert answer.content == body
     rows = []
     for fault, (take, bring) in world.faults().items():
         rows.append(_play(world, hot, fault, take, bring, away, after))

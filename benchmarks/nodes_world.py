@@ -1,17 +1,18 @@
-"""The world of benchmarks.nodes: PostgreSQL, Valkey, two API nodes and two workers behind nginx, and a plugin whose action writes down that it was run."""
+"""The world of benchmarks.nodes: PostgreSQL, Valkey, S3, two API nodes and two workers behind nginx, and a plugin whose action writes down that it was run."""
 
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from msgspec import Struct
 
-from tests.services.nodes import Nodes, many_nodes
+from tests.services.nodes import Nodes, many_nodes, s3_storage
 from tests.services.postgres import PostgresServer
+from tests.services.swift import SwiftServer
 from tests.services.valkey import ValkeyServer
 
 PLUGIN = """
@@ -55,7 +56,7 @@ def mediacdn_recipes():
 
 
 class Engines(Struct, frozen=True):
-    """What a storage other than a shared folder needs: the TOML of its table, and the plugins that bring it."""
+    """What a storage other than the S3 service that is started here needs: the TOML of its table, and the plugins that bring it. "folder" is a shared folder."""
 
     storage: str = ""
     plugins: tuple[str, ...] = ()
@@ -64,10 +65,13 @@ class Engines(Struct, frozen=True):
 class World:
     """Everything, running. `tally` is the file of the action."""
 
-    def __init__(self, nodes: Nodes, postgres: PostgresServer, valkey: ValkeyServer, database: str, tally: Path) -> None:
+    def __init__(
+        self, nodes: Nodes, postgres: PostgresServer, valkey: ValkeyServer, s3: SwiftServer | None, database: str, tally: Path
+    ) -> None:
         self.nodes = nodes
         self.postgres = postgres
         self.valkey = valkey
+        self.s3 = s3
         self.tally = tally
         self._database = database
 
@@ -90,7 +94,9 @@ class World:
     def faults(self) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         """How each part is taken away, by kill -9 unless it says otherwise, and brought back."""
         node, worker = self.nodes.nodes[1], self.nodes.workers[1]
+        storage = {} if self.s3 is None else {"s3": (self.s3.kill, self.s3.start)}
         return {
+            **storage,
             "redis": (self.valkey.kill, self.valkey.start),
             "redis, silent": (self.valkey.pause, self.valkey.resume),
             "postgresql": (self.postgres.kill, self.postgres.start),
@@ -109,8 +115,12 @@ def world(engines: Engines, toml: str = "") -> Iterator[World]:
         (folder / "plugin" / "tallying.py").write_text(PLUGIN)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tallying\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[mediacdn]\ntallying = tallying\n")
-        postgres, valkey = PostgresServer.create(), ValkeyServer()
+        postgres, valkey, left = PostgresServer.create(), ValkeyServer(), ExitStack()
         try:
+            s3, storage, plugins = None, engines.storage, engines.plugins
+            if not storage:
+                s3, storage = left.enter_context(s3_storage(folder / "s3"))
+                plugins = ("s3",)
             postgres.start()
             valkey.start()
             database = postgres.create_database()
@@ -119,8 +129,8 @@ def world(engines: Engines, toml: str = "") -> Iterator[World]:
                 folder,
                 postgres.url(database),
                 valkey.url,
-                storage=engines.storage,
-                plugins=(*engines.plugins, "tallying"),
+                storage="" if storage == "folder" else storage,
+                plugins=(*plugins, "tallying"),
                 environ={
                     "PYTHONPATH": str(folder / "plugin"),
                     "MEDIACDN_RECIPES__TALLY__FILE": str(tally),
@@ -128,7 +138,8 @@ def world(engines: Engines, toml: str = "") -> Iterator[World]:
                 },
                 toml=toml,
             ) as nodes:
-                yield World(nodes, postgres, valkey, database, tally)
+                yield World(nodes, postgres, valkey, s3, database, tally)
         finally:
+            left.close()
             valkey.destroy()
             postgres.destroy()

@@ -1,5 +1,6 @@
 """The public surface: everything that a plugin may import. What is not here may change without notice."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mediacdn.errors import (
@@ -14,7 +15,10 @@ from mediacdn.errors import (
     InvalidParameter,
     InvalidToken,
     MediaError,
+    MediaHeld,
+    NotEmpty,
     NotFound,
+    NumberTaken,
     ObjectCorrupt,
     OverLimits,
     Overloaded,
@@ -25,9 +29,11 @@ from mediacdn.errors import (
     Unavailable,
     Undecodable,
     Unprocessable,
+    UnsupportedType,
 )
 from mediacdn.fetch import Fetched, FetchRules, fetch
 from mediacdn.hookspecs import Branch, Driver, Kit, hookimpl
+from mediacdn.http.languages import language_tag
 from mediacdn.interfaces import (
     Action,
     Adopts,
@@ -37,6 +43,7 @@ from mediacdn.interfaces import (
     Bus,
     CachePolicy,
     Clock,
+    Composer,
     Core,
     Counters,
     Divisible,
@@ -46,12 +53,14 @@ from mediacdn.interfaces import (
     LocalPaths,
     MultipartUpload,
     Presigner,
+    Published,
     Recall,
     RelativePaths,
     Room,
     Sink,
     Source,
     Storage,
+    Titles,
     TokenMinter,
     UnitMade,
 )
@@ -61,12 +70,16 @@ from mediacdn.model import (
     ByteRange,
     Card,
     Change,
+    Composed,
     Cookies,
+    Episode,
     Event,
+    Extract,
     Incoming,
     Made,
     MadeFile,
     Media,
+    Movie,
     ObjectInfo,
     Part,
     PartsBegun,
@@ -75,6 +88,8 @@ from mediacdn.model import (
     Recipe,
     Ring,
     Scope,
+    Season,
+    Series,
     State,
     Status,
     Step,
@@ -85,6 +100,7 @@ from mediacdn.storage.retry import again
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
+    from mediacdn.routes import contract
     from mediacdn.sandbox.pool import Sandbox, open_sandbox
 else:
 
@@ -94,6 +110,8 @@ else:
             from mediacdn.keyring import development_key
 
             return development_key
+        if name == "contract":
+            return import_module("mediacdn.routes.contract")
         if name in ("Sandbox", "open_sandbox"):
             from mediacdn.sandbox import pool
 
@@ -118,6 +136,8 @@ __all__ = [
     "Card",
     "Change",
     "Clock",
+    "Composed",
+    "Composer",
     "ConfigError",
     "Conflict",
     "ContentRejected",
@@ -126,7 +146,9 @@ __all__ = [
     "Counters",
     "Divisible",
     "Driver",
+    "Episode",
     "Event",
+    "Extract",
     "FetchRules",
     "Fetched",
     "Forbidden",
@@ -144,8 +166,12 @@ __all__ = [
     "MadeFile",
     "Media",
     "MediaError",
+    "MediaHeld",
+    "Movie",
     "MultipartUpload",
+    "NotEmpty",
     "NotFound",
+    "NumberTaken",
     "ObjectCorrupt",
     "ObjectInfo",
     "OverLimits",
@@ -155,6 +181,7 @@ __all__ = [
     "Plan",
     "Presigner",
     "Principal",
+    "Published",
     "Recall",
     "Recipe",
     "RelativePaths",
@@ -162,6 +189,8 @@ __all__ = [
     "Room",
     "Sandbox",
     "Scope",
+    "Season",
+    "Series",
     "Sink",
     "Source",
     "State",
@@ -170,6 +199,7 @@ __all__ = [
     "Storage",
     "StorageFull",
     "StorageUnavailable",
+    "Titles",
     "TokenMinter",
     "TooLarge",
     "Unauthorized",
@@ -178,10 +208,13 @@ __all__ = [
     "Unit",
     "UnitMade",
     "Unprocessable",
+    "UnsupportedType",
     "Verdict",
     "again",
+    "contract",
     "development_key",
     "fetch",
     "hookimpl",
+    "language_tag",
     "open_sandbox",
 ]

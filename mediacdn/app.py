@@ -24,6 +24,7 @@ from mediacdn.config import Config
 from mediacdn.config.storages import default_storage
 from mediacdn.core import MediaCore
 from mediacdn.delivery import Delivery
+from mediacdn.derivation.composing import Composing
 from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.variants import Variants
 from mediacdn.drivers import (
@@ -74,8 +75,10 @@ from mediacdn.routes.schema_page import SchemaPage
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.storages import storage_routes
 from mediacdn.routes.stored import StoredAnswers
+from mediacdn.routes.subtitles import subtitle_routes
 from mediacdn.routes.tasks import task_routes
-from mediacdn.routes.uploads import Resumable, options, upload_routes
+from mediacdn.routes.upload_routes import upload_routes
+from mediacdn.routes.uploads import Resumable, options
 from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching
@@ -223,8 +226,9 @@ async def _rooms(
     await changes.sweep()
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
-    variants = Variants(opened.catalog, maker(config, opened, actions, changes, emit), actions, config.variants, clock)
-    outputs = Outputs(opened.catalog)
+    making = maker(config, opened, actions, changes, emit)
+    variants = Variants(opened.catalog, making, actions, config.variants, clock)
+    outputs = Outputs(opened.catalog, Composing(opened.catalog, opened.storages, making, actions, config.variants.max_per_media))
     addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)
     accel = Accel(config.server.accel, opened.storages)
@@ -292,14 +296,24 @@ async def _rooms(
         attempts=config.jobs.attempts,
     )
     default = config.storage[default_storage(config)]
-    core = MediaCore(
-        callers=callers, access=access, cards=cards, catalog=opened.catalog, ingest=ingest, ring=ring, addresses=addresses, clock=clock
-    )
-    for handler in [
+    own: list[Any] = [
         *media_routes(reads, posts),
         *output_routes(reads),
+        *subtitle_routes(
+            records,
+            reads=reads,
+            ingest=ingest,
+            maker=making,
+            lifecycle=lifecycle,
+            rows=opened.catalog.packages,
+            limits=config.limits,
+            access=access,
+            addresses=addresses,
+        ),
         *upload_routes(resumable),
-        *direct_routes(direct, uploads, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock),
+        *direct_routes(
+            direct, uploads, records=records, callers=callers, access=access, limits=config.limits, addresses=addresses, clock=clock
+        ),
         *record_routes(
             records,
             access=access,
@@ -341,8 +355,24 @@ async def _rooms(
             storage_mode=default.get("driver", "local"),
             region=default.get("region"),
         ),
-        *plugins.routes(core),
-    ]:
+    ]
+    core = MediaCore(
+        callers=callers,
+        access=access,
+        cards=cards,
+        catalog=opened.catalog,
+        ingest=ingest,
+        ring=ring,
+        addresses=addresses,
+        clock=clock,
+        posts=posts,
+        records=records,
+        signer=signer,
+        elsewhere=elsewhere,
+        handlers=own,
+        reads=front.mount,
+    )
+    for handler in [*own, *plugins.routes(core)]:
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     chores = {

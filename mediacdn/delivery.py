@@ -113,6 +113,8 @@ class Face(Struct, frozen=True):
     card: Card
     origin: Origin
     etag: str
+    tag: bytes
+    """The same as it is sent."""
     modified: datetime
     shared: bytes
     inline: bytes
@@ -170,18 +172,23 @@ class Delivery:
             raise RangeNotSatisfiable(headers={"Content-Range": unsatisfied_range(card.size), "Accept-Ranges": "bytes", "ETag": face.etag})
         return self._partial(ask, face, own, spans)
 
-    def at_hand(self, card: Card, link: Link | None, now: float) -> tuple[tuple[bytes, ...], bytes | memoryview] | None:
-        """What `decide` answers a GET of the original whose fields say nothing of conditions or ranges, as head and body; None where it has to be asked, because
-        this card was not answered before or its bytes are not fresh in memory. The caller's right is already seen to (Access.read)."""
+    def at_hand(
+        self, card: Card, link: Link | None, now: float, known: bytes | None = None
+    ) -> tuple[int, tuple[bytes, ...], tuple[bytes | memoryview, ...]] | None:
+        """What `decide` answers a GET of the original whose fields say nothing of conditions or ranges, or nothing but If-None-Match with the one tag `known`: status, head
+        and body; None where it has to be asked, because this card was not answered before, its bytes are not fresh in memory, or the tag is not ours. The caller's
+        right is already seen to (Access.read)."""
         face = self._faces.get(card.id)
-        if face is None or face.card is not card or not card.size:
+        if face is None or face.card is not card or not card.size or (known is not None and known != face.tag):
             return None
         entry = self._cache.whole(card, ORIGINAL, now)
         if entry is None:
             return None
-        own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
         told = self._told_of_hit(card, link, now, entry.stored, int(entry.stored + entry.ttl - now), negotiated=False)
-        return (face.shared, told, own, face.whole), entry.body
+        if known is not None:
+            return 304, (face.shared, told), ()
+        own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
+        return 200, (face.shared, told, own, face.whole), (entry.body,)
 
     def _scattered(self, spans: tuple[ByteRange, ...]) -> bool:
         size, slices = self._config.slice_size, set[int]()
@@ -350,6 +357,7 @@ class Delivery:
             card,
             Origin(card.storage, card.key, card.size, card.digest),
             tag,
+            tag.encode(),
             modified,
             field_lines(shared),
             field_lines([*told, inline if inline_safe(card.media_type) else attachment]),

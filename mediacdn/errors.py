@@ -22,7 +22,10 @@ MediaError 500 internal_error
 │   ├── OffsetMismatch 409 offset_mismatch
 │   ├── TakenOver 409 taken_over
 │   ├── PartsMissing 409 parts_missing
-│   └── DirectUploadsOff 409 direct_uploads_off
+│   ├── DirectUploadsOff 409 direct_uploads_off
+│   ├── MediaHeld 409 media_held
+│   ├── NumberTaken 409 number_taken
+│   └── NotEmpty 409 not_empty
 ├── Gone 410 gone
 │   ├── LinkExpired 410 link_expired
 │   ├── MediaExpired 410 media_expired
@@ -180,6 +183,20 @@ class PartsMissing(Conflict):
 
 class DirectUploadsOff(Conflict):
     code, title = "direct_uploads_off", "This server takes no uploads past itself"
+
+
+class MediaHeld(Conflict):
+    """`held_by` of the problem document is the title's path."""
+
+    code, title = "media_held", "A title holds this media"
+
+
+class NumberTaken(Conflict):
+    code, title = "number_taken", "Another season or episode has this number"
+
+
+class NotEmpty(Conflict):
+    code, title = "not_empty", "There is something below this"
 
 
 class Gone(MediaError):

@@ -5,6 +5,7 @@ and declines (None) whatever is unusual or refused, which the framework's way th
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,7 @@ _WANTED = {
         ASKED_BY,
     )
 }
+_NAMED = {"v": "/{variant}", "subtitles": "/{language}"}
 _DECISIVE = frozenset({"authorization", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 _LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
 
@@ -161,7 +163,7 @@ class HotReads:
         now = self._clock.now()
         at = now.timestamp()
         below, route, link = "", PLAIN, None
-        fields = seen.fields if further is None else {**seen.fields, further[0].decode(): further[1].decode()}
+        fields = seen.fields
         try:
             if usual is None:
                 below = "" if rest is None else rest.decode()
@@ -177,16 +179,19 @@ class HotReads:
             caller = Caller(principal, link, seen.met.peer)
             subject = principal.id if principal is not None else link.sub if link is not None else None
             request_id = seen.met.request_id or self._front.new_id()
-            if principal is None and seen.plain and further is None and not below and method == "GET" and card.size <= LARGEST:
+            usually = further is None or further[0] == b"if-none-match"
+            if usually and principal is None and seen.plain and not below and method == "GET" and card.size <= LARGEST:
                 self._access.read(card, caller, now)
-                found = self._delivery.at_hand(card, link, at)
+                found = self._delivery.at_hand(card, link, at, None if further is None else further[1])
                 if found is not None:
-                    head, body = found
+                    status, head, pieces = found
                     lines = b"%bx-request-id: %b\r\n" % (seen.met.cors, request_id.encode())
-                    return Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, 200, (*head, lines), (body,))
+                    return Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, status, (*head, lines), pieces)
+            if further is not None:
+                fields = {**fields, further[0].decode(): further[1].decode()}
             ask = Ask(method, fields, caller, now, at)
             if below:
-                form = self._form(card, below, link, fields)
+                form = self._form(card, below, link, fields, now)
                 if form is None:
                     return None
                 ask, card = replace(ask, variant=form.mark, negotiated=form.negotiated), form.card
@@ -205,7 +210,7 @@ class HotReads:
         ready = Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, answer.status)
         return self._ready(answer, seen.met, ready, handed is not None)
 
-    def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str]) -> Form | None:
+    def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str], now: datetime) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
         variant = "thumb" if below == "/thumb" else below[3:] if below.startswith("/v/") else None
         if variant is None:
@@ -218,7 +223,7 @@ class HotReads:
         form, preset = found
         if form.derived is not None:
             derived = self._cards.peek(form.derived)
-            if derived is None or derived.state is not State.LIVE:
+            if derived is None or derived.state is not State.LIVE or (derived.expires_at is not None and derived.expires_at <= now):
                 return None
         return form if preset or link is not None or self._variants.unsigned else None
 
@@ -269,7 +274,7 @@ def _route(prefixed: bool, below: str) -> str:
     if not below:
         return route
     first, *further = below[1:].split("/", 1)
-    return f"{route}/{first}" + ("" if not further else "/{variant}" if first == "v" else "/{path}")
+    return f"{route}/{first}" + ("" if not further else _NAMED.get(first, "/{path}"))
 
 
 def _wanted(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str] | None:

@@ -18,9 +18,11 @@ from msgspec.structs import replace
 from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.dedupe import dedupe_key
+from mediacdn.catalog.derivatives import dedupe_key as derived_key
 from mediacdn.catalog.objects import Settled
+from mediacdn.catalog.uploads import Ending
 from mediacdn.config import Limits, Rule
-from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
+from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TakenOver, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
 from mediacdn.inspection import Inspection, Watch
 from mediacdn.interfaces import Clock, Counters, Storage
@@ -227,12 +229,21 @@ class Ingest:
             return await self._commit(media, jobs, info, intake(), placement, registered=registered is not None)
 
     async def take(
-        self, principal: Principal, staged: Staged, intake: Intake, *, media_id: str, claim: Callable[[str, str], Awaitable[None]]
+        self,
+        principal: Principal,
+        staged: Staged,
+        intake: Intake,
+        *,
+        media_id: str,
+        claim: Callable[[str, str], Awaitable[None]],
+        ending: Ending,
     ) -> Stored:
         """Take in what arrived in pieces: as `store`, without another copy of the bytes where the storage can have them as they lie.
 
         They become an object first and are looked at then: nothing but the catalog's row makes an object readable. `claim` is told its storage and key before.
-        What fails for a fault of the moment leaves all in place and may be tried again; what is refused is gone. Raises: as `store`, TooManyRequests excepted.
+        `ending` is written down with the record, before the bytes of a duplicate go: who dies there leaves nothing undone.
+        What fails for a fault of the moment leaves all in place and may be tried again; what is refused is gone.
+        Raises: as `store`, TooManyRequests excepted; TakenOver when another ends the upload by now.
         """
         media_type, _, placement = self.judge(principal, replace(intake, size=staged.size), await staged.head())
         storage_name = self.landing(placement)
@@ -260,7 +271,9 @@ class Ingest:
                     digest = await meter.digest()
                 media = self._record(principal, intake, media_type, info.size, digest, storage_name, media_id, key, None)
                 media, jobs = await self._judged(media, watch, placement)
-                return await self._commit(media, jobs, info, intake, placement, registered=False)
+                return await self._commit(media, jobs, info, intake, placement, registered=False, ending=ending)
+        except TakenOver:
+            raise  # the bytes are needed by whoever ends it now
         except MediaError as error:
             if hopeless(error):
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
@@ -289,6 +302,11 @@ class Ingest:
             raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
         return media_type, limit, self._place(principal, intake, media_type)
 
+    def guess(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, str]:
+        """As `judge`, of bytes that are too few to tell, or are not an upload's first: a type and a storage to begin with. Refuses nothing."""
+        media_type = sniff(head[:HEAD])
+        return media_type, self._place(principal, intake, media_type)
+
     def landing(self, placement: str) -> str:
         """The storage in which what belongs in `placement` arrives."""
         return self._via.get(placement, placement)
@@ -310,7 +328,15 @@ class Ingest:
         return media, jobs
 
     async def _commit(
-        self, media: Media, jobs: Sequence[NewJob], info: ObjectInfo, intake: Intake, placement: str, *, registered: bool
+        self,
+        media: Media,
+        jobs: Sequence[NewJob],
+        info: ObjectInfo,
+        intake: Intake,
+        placement: str,
+        *,
+        registered: bool,
+        ending: Ending | None = None,
     ) -> Stored:
         """Record a media whose bytes stand at its key."""
         settled = await self._catalog.objects.commit(
@@ -320,6 +346,7 @@ class Ingest:
             etag=info.etag,
             jobs=jobs,
             registered=registered,
+            ending=ending,
         )
         if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
             await self._storages[media.storage].delete(media.storage_key)
@@ -366,9 +393,12 @@ class Ingest:
             self._owed.discard(lease)
 
     def dedupe_key(self, media: Media) -> str | None:
-        """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner. None for one without bytes."""
+        """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner; of a derivative, what it was made of and how.
+        None for one without bytes."""
         if not media.digest:
             return None
+        if media.derivation_key is not None:
+            return derived_key(media.derivation_key)
         storage = media.storage
         if storage in self._via.values() and media.source_id is None:  # it is on its way to where the rules put it
             storage = place(

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mediacdn.model import (
     Admission,
@@ -11,15 +11,22 @@ from mediacdn.model import (
     ByteRange,
     Card,
     Change,
+    Composed,
     Cookies,
+    Episode,
+    Extract,
     Incoming,
     Made,
     Media,
+    Movie,
     ObjectInfo,
     Part,
     PartsBegun,
     Principal,
     Ring,
+    Scope,
+    Season,
+    Series,
     Unit,
     Verdict,
 )
@@ -305,6 +312,24 @@ class Action(Protocol):
         ...
 
 
+class Published(Protocol):
+    """What there is below one media, as a Composer reads it."""
+
+    @property
+    def card(self) -> Card:
+        """The media's."""
+        ...
+
+    async def read(self, path: str, most: int = 1 << 20) -> Extract | None:
+        """Caller promises: a path below the media such as hls/master.m3u8 or subtitles/en, and `most` bytes at most. Driver promises: what is stored there, cut off
+        behind `most` bytes; None where nothing is, or is withheld. Raises: StorageUnavailable."""
+        ...
+
+    async def subtitles(self) -> Sequence[Media]:
+        """Driver promises: those that may be read, by their relationship, `subtitles:` and the language."""
+        ...
+
+
 class UnitMade(Protocol):
     """What was made of a unit: its facts, and its files by path."""
 
@@ -315,6 +340,21 @@ class UnitMade(Protocol):
 
     def file(self, path: str) -> AbstractAsyncContextManager[int]:
         """Driver promises: a read-only descriptor of a seekable file with the bytes that were published at `path`. Raises: NotFound, StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Composer(Protocol):
+    """Power of an action: small files that say where others are, such as manifests, written when they are first asked for, of what there is by then."""
+
+    @property
+    def composes(self) -> tuple[str, ...]:
+        """Driver promises: the paths below a media that it writes, as regular expressions for whole paths."""
+        ...
+
+    async def compose(self, path: str, published: Published) -> Composed | None:
+        """Caller promises: one of those paths; asks again when something below the media has changed. Driver promises: the same bytes of the same; None leaves the
+        path to what is stored there. Raises: MediaError."""
         ...
 
 
@@ -341,6 +381,39 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Driver promises: the present in UTC, aware."""
+        ...
+
+
+T = TypeVar("T", Movie, Series, Season, Episode)
+
+
+class Titles(Protocol):
+    """Movies, series, seasons and episodes as rows, without a word on who may: callers ask `Core` about the media and the principal first.
+
+    A media is held by at most one movie or episode, and is an original; numbers are unique within a series or season. All of it is true of what runs at the same time, too.
+    """
+
+    async def add(self, kind: type[T], values: Mapping[str, Any]) -> T:
+        """Caller promises: the fields of `kind` but for its id, times, and what it has of others. Raises: NotFound, MediaHeld, NumberTaken, Unprocessable."""
+        ...
+
+    async def get(self, kind: type[T], id: str) -> T:
+        """Raises: NotFound."""
+        ...
+
+    async def change(self, kind: type[T], id: str, changes: Mapping[str, Any]) -> T:
+        """Driver promises: all of `changes` or nothing. Raises: NotFound, MediaHeld, NumberTaken, Unprocessable."""
+        ...
+
+    async def remove(self, kind: type[T], id: str, *, recursive: bool = False) -> None:
+        """Driver promises: media are set free, none is deleted. Raises: NotFound; NotEmpty, where there is something below it and `recursive` is not set."""
+        ...
+
+    async def page(
+        self, kind: type[T], *, below: str | None = None, visible_to: str | None, after: str | None, limit: int
+    ) -> tuple[list[T], str | None]:
+        """Driver promises: movies and series newest first, seasons and episodes of `below` by number, each with media that are there and visible (`Core.visible_to`);
+        and what `after` is for the next page, None at the end. Raises: InvalidParameter."""
         ...
 
 
@@ -373,4 +446,38 @@ class Core(Protocol):
 
     def sign(self, path: str, expires: timedelta) -> str:
         """Caller promises: has authorised the caller. Driver promises: the path with a signed query for GET and HEAD."""
+        ...
+
+    @property
+    def titles(self) -> Titles:
+        """Driver promises: the rows of titles."""
+        ...
+
+    def needs(self, principal: Principal | None, scope: Scope) -> Principal:
+        """Driver promises: the principal, when its token carries `scope`. Raises: Unauthorized, Forbidden."""
+        ...
+
+    def visible_to(self, principal: Principal | None) -> str | None:
+        """Driver promises: for the queries of listings, None where all is listed, else the owner whose own is listed beside what is public; "" is nobody's."""
+        ...
+
+    def url(self, path: str) -> str:
+        """Driver promises: the path below the base path, as a caller is told it."""
+        ...
+
+    async def link(self, principal: Principal | None, media_id: str, *, prefix: bool = False, expires: timedelta | None = None) -> str:
+        """Driver promises: the link that `/v1/media/{id}/download` gives this caller or, with `prefix`, that of `/v1/media/{id}/sign`, where it lasts for `expires` as far
+        as the configuration and the caller's own token allow. Raises: what these answer."""
+        ...
+
+    async def output(self, media_id: str, relationship: str) -> str | None:
+        """Caller promises: has authorised the reader of the source. Driver promises: the newest media of this relationship to it, None where there is none."""
+        ...
+
+    async def upload(self, request: Any) -> Mapping[str, Any]:
+        """Caller promises: has read nothing of the request's body. Driver promises: what `POST /v1/media` does with such a request, and its record. Raises: MediaError."""
+        ...
+
+    def mount(self, method: str, path: str, at: str) -> Any:
+        """Caller promises: `path` is a route of the core's own as the API's description has it, `at` has the same parameters. Driver promises: the handler for it at `at`."""
         ...

@@ -12,7 +12,7 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.edge.files import OpenFiles
 from mediacdn.errors import MediaError, StorageUnavailable
 from mediacdn.interfaces import Clock, MultipartUpload, Storage
-from mediacdn.model import Change, Event, Media, NewJob
+from mediacdn.model import Change, Event, Media, NewJob, Titled
 
 Held = Callable[[str], Awaitable[Collection[str]]]
 """Gives the ids of the uploads of parts in a storage, by its name, that somebody may still complete."""
@@ -52,8 +52,13 @@ class Lifecycle:
         self._tell("media.changed", media_id, {"fields": sorted(changes)})
         return media
 
-    async def delete(self, media_id: str) -> None:
-        """Delete a media for good, with all that was made of it; its bytes go with the last record that shares them. Idempotent. Raises: CatalogUnavailable."""
+    async def delete(self, media_id: str, titled: Titled = "leave") -> None:
+        """Delete a media for good, with all that was made of it; its bytes go with the last record that shares them. Idempotent.
+
+        `titled` says what becomes of a title that holds it. Raises: MediaHeld, CatalogUnavailable.
+        """
+        if titled != "leave":
+            await self._catalog.titles.part(media_id, titled)  # before anything of it goes; from now on no title can take it
         derived = await self._catalog.derivatives.kin(media_id)
         gone = [each for each in [*derived, media_id] if await self._delete(each)]
         # One that was being made meanwhile was recorded before its source went, or not at all.

@@ -1,7 +1,7 @@
 """The values that every room passes to the next: frozen Structs without behaviour beyond what follows from their own fields."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -348,6 +348,21 @@ class Made(Struct, frozen=True, kw_only=True):
     """The path of that among `files` where players begin."""
 
 
+class Extract(Struct, frozen=True):
+    """The first bytes of what stands at a path below a media, and the media that it is of."""
+
+    media_id: str
+    content: bytes
+
+
+class Composed(Struct, frozen=True):
+    """A small file that was written of others. `derived` is the media that it stands or falls with."""
+
+    content: bytes
+    media_type: str
+    derived: str
+
+
 class Unit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A piece of an action's work on one media, which any worker can do. `spec` tells it from all others of the action; `after` names those that it reads, and
     so waits for; of two that wait for a worker the higher `priority` goes first, and 0 is that of work which is not divided."""
@@ -494,6 +509,64 @@ class PackageFile(Struct, frozen=True, kw_only=True):
     size: int
     digest: str
     media_type: str
+
+
+Titled = Literal["refuse", "remove", "leave"]
+"""What the deletion of a media means to a title that holds it: it forbids it, goes with it, or stays without its bytes."""
+
+
+class Movie(Struct, frozen=True, kw_only=True):
+    """A film of its own: words about a media, which is held by it alone. `status` and `manifest` are the media's, read with it."""
+
+    id: str
+    owner: str
+    title: str
+    description: str | None
+    release_date: date | None
+    media_id: str
+    created_at: datetime
+    updated_at: datetime
+    status: Status
+    manifest: str | None
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """Seasons under one name; it has no media that could say who may see it, and so says it itself."""
+
+    id: str
+    owner: str
+    public: bool
+    title: str
+    description: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Season(Struct, frozen=True, kw_only=True):
+    """Episodes of a series under one number; `owner` and `public` are the series'."""
+
+    id: str
+    series_id: str
+    number: int
+    created_at: datetime
+    updated_at: datetime
+    owner: str
+    public: bool
+
+
+class Episode(Struct, frozen=True, kw_only=True):
+    """One of a season: words about a media, which is held by it alone. `owner` is the series', `status` and `manifest` are the media's."""
+
+    id: str
+    season_id: str
+    number: int
+    title: str | None
+    media_id: str
+    created_at: datetime
+    updated_at: datetime
+    owner: str
+    status: Status
+    manifest: str | None
 
 
 class Event(Struct, frozen=True):

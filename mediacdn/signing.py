@@ -60,7 +60,8 @@ _TOKEN = re.compile(
 )
 _VARIANT = re.compile(r"[A-Za-z0-9._~=,:@+-]{1,256}")
 _BELOW = re.compile(
-    r"(?:/thumb|/poster|/mp4|/waveform|/player|(?:/hls|/storyboard)(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+|/storyboard[._-][A-Za-z0-9._-]+|/storyboard|)"
+    r"(?:/thumb|/poster|/mp4|/opus|/preview|/waveform(?:\.png)?|/player|/subtitles/[A-Za-z0-9-]+|(?:/hls|/dash|/storyboard)(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+"
+    r"|/storyboard[._-][A-Za-z0-9._-]+|/storyboard|)"
 )
 # The router decodes letters and takes runs of slashes for one, so an open link has these spellings too.
 _SIG = re.compile(r"((?:^|[?&;\s]|%26|%3F)(?:s|%[57]3)(?:i|%[46]9)(?:g|%[46]7)(?:=|%3D))[^&#\s\"']*", re.IGNORECASE)

@@ -293,7 +293,7 @@ async def test_lifecycle_tells(catalog: Catalog, open_again: Callable[[], Any], 
         return result
 
     await tells(lifecycle.change(media.id, {"title": "t"}, dedupe_key=None, version=None), media.id)
-    await tells(lifecycle.revoke(media.id), media.id)
+    await tells(lifecycle.revoke(media.id), media.id, thumb.id)
     await tells(lifecycle.quarantine(media.id, scope="media", reason=None), media.id, thumb.id)
     await tells(lifecycle.release(media.id), media.id, thumb.id)
     assert await tells(lifecycle.purge(ids=[media.id], tags=["t"]), media.id, thumb.id) == 2

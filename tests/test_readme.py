@@ -51,3 +51,14 @@ def shape(text: str) -> list[str]:
 @pytest.mark.parametrize("name", ["sign.py", "sign.mjs", "sign.go", "sign.sh"])
 def test_the_recipes_are_the_tested_files(name: str) -> None:
     assert (ROOT / "tests" / "recipes" / name).read_text().strip() in README
+
+
+def test_the_tours_of_titles_and_of_other_services(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isommp42\0\0\0\x10mdat" + bytes(8))
+    with served(tmp_path / "data", 'plugins = ["local", "jwt", "vips", "titles", "compat"]\n') as own:
+        for heading, last in (("### Titles", '"title":"Pilot"'), ("### Other services' URLs", '"presets":[]')):
+            tour = README.partition(heading + "\n")[2].partition("\n### ")[0]
+            script = f"set -e\nURL={own.url} TOKEN={own.token('admin', 'admin')}\n" + "".join(re.findall(r"```sh\n(.*?)```", tour, re.S))
+            done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert last in done.stdout

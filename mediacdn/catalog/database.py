@@ -20,6 +20,7 @@ from mediacdn.catalog.objects import ObjectRows
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.packages import PackageRows
 from mediacdn.catalog.refusals import RefusalRows
+from mediacdn.catalog.titles import TitleRows
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.uploads import UploadRows
 from mediacdn.catalog.variants import VariantRows
@@ -46,6 +47,7 @@ class Catalog:
         self.variants = VariantRows(transactions, clock)
         self.packages = PackageRows(transactions, clock)
         self.refusals = RefusalRows(transactions, clock)
+        self.titles = TitleRows(transactions, clock)
 
     async def check(self) -> None:
         """Prove that the database answers. Raises: CatalogUnavailable."""

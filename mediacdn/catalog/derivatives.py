@@ -16,7 +16,7 @@ from mediacdn.catalog.quarantine import with_descendants
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import derivations, media
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.errors import Gone, Quarantined
+from mediacdn.errors import Gone, InvalidParameter, Quarantined
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Derivation, Made, Media, State
 
@@ -42,6 +42,19 @@ async def like_its_source(connection: AsyncConnection, derived: Media) -> Media:
     if row is None:
         raise Gone("What this was made of is gone, or withheld")
     return replace(derived, owner=row.owner, public=row.public, expires_at=row.expires_at, links_valid_from=row.links_valid_from)
+
+
+async def within_its_source(connection: AsyncConnection, derived: Media) -> None:
+    """Raises: InvalidParameter, where a derivative would be public and its source is not, or would outlive it."""
+    here = and_(media.c.id == derived.source_id, media.c.state != State.DELETED.value)
+    # Not locked, for a change of the source locks it first; that then waits for the derivative's row, and has the last word on it.
+    row = (await connection.execute(select(media.c.public, media.c.expires_at).where(here))).one_or_none()
+    if row is None:
+        return
+    if derived.public and not row.public:
+        raise InvalidParameter("What was made of a private media is private")
+    if row.expires_at is not None and (derived.expires_at is None or derived.expires_at > row.expires_at):
+        raise InvalidParameter("What was made of a media expires with it, or sooner")
 
 
 async def follow(connection: AsyncConnection, id: str, values: Mapping[str, Any]) -> list[str]:

@@ -319,15 +319,17 @@ class JobRows:
         return await self._end(held, COMPLETED, given)
 
     async def fail(
-        self, held: Held, steps: Sequence[StepRun], *, code: str, message: str, again_in: float | None
+        self, held: Held, steps: Sequence[StepRun], *, code: str, message: str, again_in: float | None, counted: bool = True
     ) -> tuple[bool, list[Change]]:
-        """End an attempt: the next one is due in `again_in` seconds, or never. False when the lease is lost."""
+        """End an attempt: the next one is due in `again_in` seconds, or never; one that is not `counted` leaves as many. False when the lease is lost."""
         now = self._clock.now()
         values: dict[str, Any] = {"steps": msgspec.to_builtins(steps), "error_code": code, "error_message": message}
         if again_in is None:
             values.update(state=JobState.FAILED.value, ended_at=now)
         else:
             values.update(state=JobState.PENDING.value, run_at=now + timedelta(seconds=again_in))
+            if not counted:
+                values["attempts"] = jobs.c.attempts - 1
         return await self._end(held, values)
 
     async def divide(self, held: Held, division: Division, units: Sequence[NewJob], steps: Sequence[StepRun], progress: float) -> bool:

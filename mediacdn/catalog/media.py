@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import free_key
-from mediacdn.catalog.derivatives import FOLLOWED, follow, forget_recipes
+from mediacdn.catalog.derivatives import FOLLOWED, follow, forget_recipes, within_its_source
 from mediacdn.catalog.jobs import plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import credit, used
-from mediacdn.catalog.packages import forget_package
+from mediacdn.catalog.packages import SUBTITLES, forget_package
 from mediacdn.catalog.pages import Filters, page
 from mediacdn.catalog.quarantine import lift, withhold
 from mediacdn.catalog.rows import CARD_COLUMNS, COLUMNS, WITHOUT_BYTES, card_of, erase_tags, media_of, write_tags
@@ -86,7 +86,7 @@ class MediaRows:
         """Change title, tags, public, expires_at or metadata; `dedupe_key` is the key of the media as it will be, `version` the one that the caller saw.
 
         Making a public media private kills its links and every copy. Raises: NotFound, PreconditionFailed (another version),
-        DuplicateExists (another media has the key), InvalidParameter.
+        DuplicateExists (another media has the key), InvalidParameter, also where a derivative would be more visible than its source.
         """
         if unknown := changes.keys() - CHANGEABLE:
             raise InvalidParameter(f"{min(unknown)} cannot be changed")
@@ -101,6 +101,8 @@ class MediaRows:
             before = media_of(row)
             if version is not None and version != before.version:
                 raise PreconditionFailed("The record was changed since it was read")
+            if before.source_id is not None and changes.keys() & {"public", "expires_at"}:
+                await within_its_source(connection, replace(before, **changes))
             values = {**changes, "updated_at": now, "version": before.version + 1}
             if "tags" in changes:
                 values["tags"] = tuple(dict.fromkeys(changes["tags"]))
@@ -137,11 +139,14 @@ class MediaRows:
             await credit(connection, gone.owner, gone.size)
             await let_go(connection, gone.storage, gone.storage_key)
             await forget_variants(connection, id)
+            untrue = [id]
+            if gone.source_id is not None and gone.relationship is not None and gone.relationship.startswith(SUBTITLES):
+                untrue.append(gone.source_id)  # its manifests list it
             if gone.public:
-                await self._outward.plan(connection, [id], now)
+                await self._outward.plan(connection, untrue, now)
             await forget_recipes(connection, id)
             await forget_package(connection, gone)
-            return gone, await append(connection, [id], now)
+            return gone, await append(connection, untrue, now)
 
         return await self._transactions.write(work)
 
@@ -213,16 +218,18 @@ class MediaRows:
                 await connection.execute(update(media).where(media.c.id == record.id).values(status=Status.UPLOADED.value))
 
     async def revoke(self, id: str, at: int) -> tuple[Media, list[Change]]:
-        """Kill every link issued before `at` (unix seconds); an earlier moment than one already set changes nothing. Raises: NotFound."""
+        """Kill every link issued before `at` (unix seconds), also those to what was made of it; an earlier moment than one already set changes nothing. Raises: NotFound."""
         valid_from = case((media.c.links_valid_from < at, at), else_=media.c.links_valid_from)
-        values = {"links_valid_from": valid_from, "updated_at": self._clock.now(), "version": media.c.version + 1}
 
         async def work(connection: AsyncConnection) -> tuple[Media, list[Change]]:
+            now = self._clock.now()
+            values = {"links_valid_from": valid_from, "updated_at": now, "version": media.c.version + 1}
             statement = update(media).where(media.c.id == id, media.c.state != GONE).values(values).returning(*COLUMNS)
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 raise NotFound()
-            return media_of(row), await append(connection, [id], self._clock.now())
+            family = await follow(connection, id, values)
+            return media_of(row), await append(connection, [id, *family], now)
 
         return await self._transactions.write(work)
 

@@ -20,12 +20,13 @@ from mediacdn.catalog.jobs import Held, insist, plan
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import charge, credit, used
-from mediacdn.catalog.packages import Package, drop_package, write_package
+from mediacdn.catalog.packages import SUBTITLES, Package, drop_package, write_package
 from mediacdn.catalog.rows import fulfil, write_media
 from mediacdn.catalog.sharing import share
 from mediacdn.catalog.tables import UNFINISHED, media, objects, refusals, uploads
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded
+from mediacdn.catalog.uploads import Ending, end
+from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded, TakenOver
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Derivation, Media, NewJob
 
@@ -124,17 +125,23 @@ class ObjectRows:
         by: Derivation | None = None,
         package: Package | None = None,
         registered: bool = False,
+        ending: Ending | None = None,
     ) -> Settled:
         """Record a media whose bytes are durable at its key, with its `jobs`; `etag` is the storage's mark of them.
 
         "duplicate" and "shared" tell of a twin that was quicker: the bytes at the intended key are then to be deleted, and forgotten.
         A derivative is as visible as its source is at this moment; `held` is the lease under which it was made, `by` the recipe, `package` the files that are
-        published with it.
+        published with it; `ending` is the upload that is over with this.
         Raises: ContentRefused, QuotaExceeded (the intent stays, to be abandoned), CatalogUnavailable, also when the sweeper took the intent away;
-        Gone, when the source is not to be read any more; LeaseLost.
+        Gone, when the source is not to be read any more; LeaseLost; TakenOver, when another ends the upload.
         """
         given = replace(media, storage_etag=etag)
         intent = _at(media.storage, media.storage_key, "writing")
+
+        async def over(connection: AsyncConnection, settled: Settled) -> None:
+            created = settled.kind != "duplicate"
+            if ending is not None and not await end(connection, ending.upload, ending.fence, settled.media.id, created):
+                raise TakenOver()
 
         async def work(connection: AsyncConnection) -> Settled:
             if held is not None:
@@ -143,6 +150,7 @@ class ObjectRows:
             settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs, registered)
             if settled is not None:
                 await connection.execute(update(objects).where(intent).values(state="deleting"))
+                await over(connection, settled)
                 if by is not None:
                     await credit_recipe(connection, self._transactions.insert, settled.media.id, by)
                 return await self._packed(connection, settled, package)
@@ -157,6 +165,7 @@ class ObjectRows:
             if (await connection.execute(update(objects).where(intent).values(live))).rowcount != 1:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
             settled = Settled("new", media, await self._write(connection, media, dedupe_key, quota, jobs, registered))
+            await over(connection, settled)
             if by is not None:
                 await credit_recipe(connection, self._transactions.insert, media.id, by)
             return await self._packed(connection, settled, package)
@@ -174,12 +183,13 @@ class ObjectRows:
         return await self._made_anew(connection, settled, changes) if anew else replace(settled, changes=tuple(changes))
 
     async def _replaced(self, connection: AsyncConnection, settled: Settled) -> Settled:
-        """Say of the source that what is read by a relationship is another one now; the first one of it makes nothing untrue."""
+        """Say of the source that what is read by a relationship is another one now; the first one of it makes nothing untrue, unless manifests list it."""
         made = settled.media
         if settled.kind == "duplicate" or made.source_id is None or made.relationship is None:
             return settled
         before = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.id < made.id)
-        if (await connection.execute(select(media.c.id).where(before).limit(1))).first() is None:
+        listed = made.relationship.startswith(SUBTITLES)
+        if not listed and (await connection.execute(select(media.c.id).where(before).limit(1))).first() is None:
             return settled
         return await self._made_anew(connection, settled, await append(connection, [made.source_id], self._clock.now()))
 

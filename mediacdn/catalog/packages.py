@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.jobs import Held, insist
+from mediacdn.catalog.owners import weigh
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import media, objects, package_files, packages
 from mediacdn.catalog.transactions import Transactions
@@ -22,6 +23,8 @@ from mediacdn.errors import CatalogUnavailable, Gone
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Media, PackageFile, State
 
+SUBTITLES = "subtitles:"
+"""Relationships of what manifests list: another one, or one less, makes them untrue."""
 AT_ONCE = 500
 """Digests in one statement."""
 UNIT = "unit"
@@ -69,6 +72,7 @@ async def write_package(connection: AsyncConnection, derived: Media, package: Pa
     if unit:
         await connection.execute(insert(packages).values(own))
         return [], False
+    await weigh(connection, derived.owner, sum(each.size for each in package.files))
     before = and_(packages.c.source_id == derived.source_id, packages.c.mount == derived.relationship, packages.c.replaced_at.is_(None))
     anew = (await connection.execute(update(packages).where(before).values(replaced_at=now))).rowcount > 0
     await connection.execute(insert(packages).values(own))
@@ -129,10 +133,10 @@ async def grow_package(connection: AsyncConnection, derived: Media, package: Pac
     alive = select(media.c.id).where(media.c.id == derived.id, media.c.state == State.LIVE.value).with_for_update()
     if (await connection.execute(alive)).first() is None:
         raise Gone("What grows is gone, or withheld")
-    columns = (package_files.c.path, package_files.c.key, package_files.c.digest)
+    columns = (package_files.c.path, package_files.c.key, package_files.c.digest, package_files.c.size)
     found = await connection.execute(select(*columns).where(package_files.c.media_id == derived.id))
-    before = {path: (key, digest) for path, key, digest in found}
-    fresh = [each for each in package.files if before.get(each.path, ("", ""))[1] != each.digest]
+    before = {path: (key, digest, size) for path, key, digest, size in found}
+    fresh = [each for each in package.files if each.path not in before or before[each.path][1] != each.digest]
     if not fresh:
         await drop_package(connection, derived.storage, package.prefix)
         return []
@@ -143,6 +147,7 @@ async def grow_package(connection: AsyncConnection, derived: Media, package: Pac
         await connection.execute(delete(package_files).where(old))
         await _let_go(connection, derived.storage, Counter(before[path][0] for path in changed))
     await connection.execute(insert(package_files), rows_of)
+    await weigh(connection, derived.owner, sum(each.size for each in fresh) - sum(before[path][2] for path in changed))
     assert derived.source_id is not None
     return await append(connection, [derived.source_id], now)
 
@@ -154,16 +159,26 @@ async def drop_package(connection: AsyncConnection, storage: str, prefix: str) -
 
 async def forget_package(connection: AsyncConnection, gone: Media) -> None:
     """Let go of the files of a derivative that is being deleted."""
-    rows = await connection.execute(delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key))
-    held = Counter(rows.scalars())
-    if not held:
+    of = delete(package_files).where(package_files.c.media_id == gone.id).returning(package_files.c.key, package_files.c.size)
+    rows = (await connection.execute(of)).all()
+    if not rows:
         return
-    await _let_go(connection, gone.storage, held)
+    if gone.relationship != UNIT:
+        await weigh(connection, gone.owner, -sum(size for _, size in rows))
+    await _let_go(connection, gone.storage, Counter(key for key, _ in rows))
     await connection.execute(delete(packages).where(packages.c.media_id == gone.id))
     left = select(packages.c.media_id).where(packages.c.source_id == gone.source_id, packages.c.mount == gone.relationship).limit(1)
     if (await connection.execute(left)).first() is None:
         here = and_(media.c.id == gone.source_id, media.c.manifest.startswith(f"{gone.relationship}/", autoescape=True))
         await connection.execute(update(media).where(here).values(manifest=None, version=media.c.version + 1))
+
+
+def _newest_is_live(source_id: str, relationship: str) -> ColumnElement[bool]:
+    """Whether the newest derivative of this relationship that is still here may be read: an older one is no way around what it is withheld for."""
+    other = media.alias()
+    same = and_(other.c.source_id == source_id, other.c.relationship == relationship, other.c.state != State.DELETED.value)
+    newest = select(other.c.state).where(same).order_by(other.c.id.desc()).limit(1).scalar_subquery()
+    return newest == State.LIVE.value
 
 
 async def _let_go(connection: AsyncConnection, storage: str, held: Counter[str]) -> None:
@@ -189,13 +204,13 @@ class PackageRows:
         self._clock = clock
 
     async def find(self, source_id: str, mount: str, path: str) -> Found | None:
-        """Find a file of the newest package that has it: one that was replaced still has those of its own."""
+        """Find a file of the newest package that has it: one that was replaced still has those of its own, but does not stand in for one that is withheld."""
         statement = (
             select(package_files, media.c.storage, media.c.id, media.c.created_at, packages.c.growing)
             .join(packages, packages.c.media_id == package_files.c.media_id)
             .join(media, media.c.id == packages.c.media_id)
             .where(packages.c.source_id == source_id, packages.c.mount == mount, package_files.c.path == path)
-            .where(media.c.state == State.LIVE.value)
+            .where(media.c.state == State.LIVE.value, _newest_is_live(source_id, mount))
             .order_by(media.c.id.desc())
             .limit(1)
         )
@@ -210,12 +225,37 @@ class PackageRows:
         return await self._transactions.read(work)
 
     async def output(self, source_id: str, relationship: str) -> Media | None:
-        """Find the newest live derivative of this relationship to a media, or to what was made of it in another step."""
-        here = and_(media.c.source_id == source_id, media.c.relationship == relationship, media.c.state == State.LIVE.value)
+        """Find the newest derivative of this relationship to a media; None where that is withheld."""
+        here = and_(
+            media.c.source_id == source_id,
+            media.c.relationship == relationship,
+            media.c.state == State.LIVE.value,
+            _newest_is_live(source_id, relationship),
+        )
 
         async def work(connection: AsyncConnection) -> Media | None:
             row = (await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id.desc()).limit(1))).one_or_none()
             return None if row is None else media_of(row)
+
+        return await self._transactions.read(work)
+
+    async def subtitles(self, source_id: str) -> list[Media]:
+        """List the live subtitles of a media by their relationship, of each language the newest."""
+        here = and_(media.c.source_id == source_id, media.c.relationship.startswith(SUBTITLES), media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> list[Media]:
+            rows = await connection.execute(select(*COLUMNS).where(here).order_by(media.c.id))
+            found = {each.relationship: each for each in map(media_of, rows)}
+            return [found[name] for name in sorted(found, key=str)]
+
+        return await self._transactions.read(work)
+
+    async def before(self, made: Media) -> list[str]:
+        """Name the live derivatives in whose place this one is: of the same relationship, and older."""
+        here = and_(media.c.source_id == made.source_id, media.c.relationship == made.relationship, media.c.state == State.LIVE.value)
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(select(media.c.id).where(here, media.c.id < made.id)))
 
         return await self._transactions.read(work)
 

@@ -1,6 +1,6 @@
 """The tables, declared once for both databases, and the column types that carry times and JSON. Which indexes there are, and why, is told here."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -58,6 +58,19 @@ class Json(TypeDecorator[Any]):
         return None if value is None else msgspec.json.decode(value)
 
 
+class Day(TypeDecorator[date]):
+    """A calendar day as YYYY-MM-DD, which both databases compare as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: date | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.isoformat()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> date | None:
+        return None if value is None else date.fromisoformat(value)
+
+
 Name = Text().with_variant(Text(collation="C"), "postgresql")
 """Text compared byte by byte, as SQLite does by itself: the order of ids is then the order of their times, whatever the server's locale."""
 
@@ -110,6 +123,7 @@ media = Table(
     Column("dedupe_key", Name),
     Column("facts", Json, nullable=False, server_default="{}"),
     Column("manifest", Text),
+    Column("held_by", Name),  # the table and id of the movie or episode: whoever sets it where it was null has the media
 )
 
 # Every list is "the newest ids of a filter": an index on (filter, id) answers a page by walking back from the cursor, whatever the table's size.
@@ -255,6 +269,58 @@ package_files = Table(
     PrimaryKeyConstraint("media_id", "path"),
     sqlite_with_rowid=False,
 )
+
+# Titles. A media that is gone keeps its row, and what holds it stays: so there is no foreign key to it, but media.held_by.
+movies = Table(
+    "movies",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("owner", Name, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("description", Text),
+    Column("release_date", Day),
+    Column("media_id", Name, nullable=False),
+    Column("created_at", Micros, nullable=False),
+    Column("updated_at", Micros, nullable=False),
+)
+Index("movies_media", movies.c.media_id, unique=True)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("owner", Name, nullable=False),
+    Column("public", Boolean, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("description", Text),
+    Column("created_at", Micros, nullable=False),
+    Column("updated_at", Micros, nullable=False),
+)
+
+seasons = Table(
+    "seasons",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("series_id", Name, ForeignKey("series.id", ondelete="CASCADE", name="seasons_series"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("created_at", Micros, nullable=False),
+    Column("updated_at", Micros, nullable=False),
+)
+Index("seasons_number", seasons.c.series_id, seasons.c.number, unique=True)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("season_id", Name, ForeignKey("seasons.id", ondelete="CASCADE", name="episodes_season"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("title", Text),
+    Column("media_id", Name, nullable=False),
+    Column("created_at", Micros, nullable=False),
+    Column("updated_at", Micros, nullable=False),
+)
+Index("episodes_media", episodes.c.media_id, unique=True)
+Index("episodes_number", episodes.c.season_id, episodes.c.number, unique=True)
 
 jobs = Table(
     "jobs",

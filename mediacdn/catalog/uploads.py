@@ -41,6 +41,13 @@ class Step(Struct, frozen=True, kw_only=True):
     """The writer is through, and will touch nothing of the upload any more."""
 
 
+class Ending(Struct, frozen=True):
+    """Whoever ends an upload, by its fence."""
+
+    upload: str
+    fence: int
+
+
 class UploadRows:
     """Uploads by id."""
 
@@ -170,11 +177,9 @@ class UploadRows:
 
     async def end(self, id: str, *, fence: int | None, media_id: str | None, created: bool, joined: Sequence[str] = ()) -> bool:
         """Say that the media is recorded; the partial uploads it `joined` have served their end."""
-        values = {"state": "done", "media_id": media_id, "created": created, "lease_until": None, "held": False}
 
         async def work(connection: AsyncConnection) -> bool:
-            mine = and_(uploads.c.id == id, uploads.c.state == "complete", *(() if fence is None else (uploads.c.fence == fence,)))
-            if (await connection.execute(update(uploads).where(mine).values(values))).rowcount != 1:
+            if not await end(connection, id, fence, media_id, created):
                 return False
             if joined:
                 over = {"state": "done", "fence": uploads.c.fence + 1}
@@ -237,8 +242,9 @@ class UploadRows:
         return await self._transactions.write(work)
 
     async def leftovers(self, limit: int = 100) -> list[str]:
-        """Name uploads that are over and still have something staged."""
-        return await self._ids(and_(uploads.c.state.in_(("done", "failed", "gone")), uploads.c.staged), limit)
+        """Name uploads that are over and still have something staged, or whose presigned URLs were good until now."""
+        shut = or_(uploads.c.role != "direct", uploads.c.expires_at <= self._clock.now())
+        return await self._ids(and_(uploads.c.state.in_(("done", "failed", "gone")), uploads.c.staged, shut), limit)
 
     async def purge(self, older_than: datetime) -> int:
         """Forget uploads that are over, have nothing staged, and whose time was past before `older_than`."""
@@ -262,6 +268,13 @@ class UploadRows:
             return list(await connection.scalars(select(uploads.c.id).where(which).order_by(uploads.c.expires_at).limit(limit)))
 
         return await self._transactions.read(work)
+
+
+async def end(connection: AsyncConnection, id: str, fence: int | None, media_id: str | None, created: bool) -> bool:
+    """Say within a transaction that an upload has its media. False when the fence is lost."""
+    mine = and_(uploads.c.id == id, uploads.c.state == "complete", *(() if fence is None else (uploads.c.fence == fence,)))
+    values = {"state": "done", "media_id": media_id, "created": created, "lease_until": None, "held": False}
+    return (await connection.execute(update(uploads).where(mine).values(values))).rowcount == 1
 
 
 _PARTIAL = and_(uploads.c.state == "complete", uploads.c.role == "partial")

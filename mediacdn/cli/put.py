@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--tags", metavar="TAG,…", default="", help="The record's tags.")
 @click.option("--type", "media_type", metavar="TYPE", help="Insist on this media type.  [default: the server looks at the bytes]")
 @click.option("--verify", is_flag=True, help="Hash the file first and have the server insist on the digest; costs one more read.")
-@click.option("--resume", is_flag=True, help="Go on where a broken or ended upload stopped; hashes the file first.")
+@click.option("--resume", is_flag=True, help="Also go on in a later run where this one was ended; hashes the file first.")
 @with_server
 def command(
     files: tuple[Path, ...],
@@ -38,7 +38,8 @@ def command(
 ) -> None:
     """Upload files, in turn, and print each one's id and URL.
 
-    The digest that the server answers is compared with one made while sending. Broken uploads are repeated a few times. After a failure the other files still go.
+    The digest that the server answers is compared with one made while sending. Broken uploads are repeated a few times; files of 64 MiB and more go on where they were.
+    After a failure the other files still go.
     """
     import asyncio
 

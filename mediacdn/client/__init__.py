@@ -1,15 +1,15 @@
 """Python client of a mediacdn server, with verbs about media: upload, resume, get, open, url, record, list, change, delete, sign, revoke, quarantine, release, purge,
-and about recipes: run_task, get_task, stream_task, cancel_task, derivatives.
+about recipes: run_task, get_task, stream_task, cancel_task, derivatives, and about titles: titles, title, add_title, change_title, delete_title.
 
     async with Client("http://127.0.0.1:8400", token) as media:
         record = await media.upload(Path("photo.jpg"), public=True)
         await media.get(record.id, Path("copy.jpg"))
 
 Failures are the server's own MediaErrors again. Media stream in both directions in constant memory. Requests that may safely run twice are repeated a few times,
-with jitter; so is an upload whose bytes can be read again, under one Idempotency-Key. It needs asyncio, and imports aiohttp when it is entered.
+with jitter; so is an upload whose bytes can be read again, under one Idempotency-Key. Large files go in as many requests as it takes. It needs asyncio, and imports aiohttp when it is entered.
 """
 
-import base64
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -23,26 +23,34 @@ import msgspec
 from msgspec.structs import replace
 
 from mediacdn.client.download import Download, fetch_file
+from mediacdn.client.parameters import header_fields, repr_digest
 from mediacdn.client.record import Fetched, Record, Signed
-from mediacdn.client.resume import send
+from mediacdn.client.resume import Opened, send
 from mediacdn.client.tasks import Task, TaskStep, TaskVerbs
+from mediacdn.client.titles import TitleVerbs
 from mediacdn.client.transport import ATTEMPTS, Transport
 from mediacdn.client.upload import Body, Progress, Source
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, Unavailable
 
-__all__ = ["Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source", "Task", "TaskStep"]
+__all__ = ["LARGE", "Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source", "Task", "TaskStep"]
 
 T = TypeVar("T")
+LARGE = 64 * 1024 * 1024
+"""Bytes from which a file is uploaded in a way that goes on after a broken connection: two small requests more."""
 
 
-class Client(TaskVerbs):
+class Client(TaskVerbs, TitleVerbs):
     """A server, by its `base` URL (base path included), or through the unix socket `uds`. Use it as `async with Client(…) as media`.
 
-    Every verb raises the MediaError that the server answered with, and Unavailable when it cannot be reached in `attempts` tries.
+    Every verb raises the MediaError that the server answered with, and Unavailable when it cannot be reached in `attempts` tries. Files of `large` bytes or more
+    are uploaded in as many requests as it takes.
     """
 
-    def __init__(self, base: str, token: str | None = None, *, uds: str | None = None, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, base: str, token: str | None = None, *, uds: str | None = None, attempts: int = ATTEMPTS, large: int = LARGE
+    ) -> None:
         self._transport = Transport(base, token, uds=uds, attempts=attempts)
+        self._large = large
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -73,25 +81,16 @@ class Client(TaskVerbs):
         `source` is bytes, a path, an async iterable of bytes, or a function that gives one (which can then be sent again). `filename` defaults to a path's
         name. `media_type` is best left out: the server looks at the bytes and refuses what contradicts them. `digest` is the SHA-256 in hexadecimal
         that the server shall insist on; without it the digest that the server found is compared with one made while sending. Raises also: DigestMismatch.
+
+        A file that is large goes on where it was after a broken connection, for as long as anything gets through; `idempotency_key` has it sent in one request.
         """
         body = source if isinstance(source, Body) else Body(source, size=size, progress=progress)
-        if filename is None and isinstance(source, Path):
-            filename = source.name
-        text = {"Filename": filename, "Title": title, "Tags": tags if isinstance(tags, str) else ",".join(tags) or None}
-        if metadata is not None:
-            text["Metadata"] = msgspec.json.encode(metadata).decode()
-        # RFC 8187 section 3.2.1: a header field carries no more than ASCII.
-        headers = {f"X-Media-{name}": f"UTF-8''{quote(value, safe='')}" for name, value in text.items() if value}
-        if public:
-            headers["X-Media-Public"] = "true"
-        if expires_in is not None:
-            headers["X-Media-Expires-In"] = str(expires_in)
-        if expires_at is not None:
-            headers["X-Media-Expires-At"] = expires_at.isoformat()
-        if media_type is not None:
-            headers["Content-Type"] = media_type
-        if digest is not None:
-            headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
+        headers = header_fields(
+            filename=filename or (source.name if isinstance(source, Path) else None), title=title, tags=tags, metadata=metadata, public=public,
+            expires_in=expires_in, expires_at=expires_at, media_type=media_type, digest=digest,
+        )  # fmt: skip
+        if body.file is not None and (body.size or 0) >= self._large and idempotency_key is None:
+            return await self._in_pieces(body.file, headers, noted=False, progress=body.progress)
         # Without a key a repeated upload would still end as a duplicate of the first; with it the answer says 201 as the lost one did.
         headers["Idempotency-Key"] = idempotency_key or secrets.token_urlsafe(18)
         response = await self._transport.ask("POST", "/v1/media", repeatable=body.replayable, headers=headers, body=body)
@@ -116,16 +115,26 @@ class Client(TaskVerbs):
 
         That one leaves a note beside the file, `NAME.upload`, which lets whoever reads it go on with the upload. Raises also: DigestMismatch.
         """
-        wishes = {
-            "filename": filename or path.name,
-            "filetype": media_type or "",
-            "title": title or "",
-            "tags": ",".join(tags),
-            "public": "true" if public else "",
-            "metadata": "" if metadata is None else msgspec.json.encode(metadata).decode(),
-        }
-        media, own = await send(self._transport, path, wishes, progress=progress)
-        return replace(await self.record(media), duplicate=not own)
+        headers = header_fields(
+            filename=filename or path.name, title=title, tags=tags, metadata=metadata, public=public, media_type=media_type
+        )
+        return await self._in_pieces(path, headers, noted=True, progress=progress)
+
+    async def _in_pieces(self, path: Path, headers: dict[str, str], *, noted: bool, progress: Progress | None) -> Record:
+        file = await asyncio.to_thread(Opened, path)
+        try:
+            note = await asyncio.to_thread(file.digest) if noted else None
+            if note is not None:
+                headers["Repr-Digest"] = repr_digest(note)
+            record, created = await send(
+                self._transport, file, headers, read=lambda response: self._read(response, Record), note=note, progress=progress
+            )
+            digest = await asyncio.to_thread(file.digest)
+        finally:
+            file.close()
+        if record.digest != digest:
+            raise DigestMismatch(f"the server stored other bytes than were sent, under the id {record.id}")
+        return replace(record, duplicate=not created)
 
     async def get(
         self, id: str, target: Path, *, variant: str | None = None, resume: bool = True, progress: Progress | None = None
@@ -187,10 +196,11 @@ class Client(TaskVerbs):
         )
         return replace(await self._read(response, Record), revision=response.headers.get("ETag"))
 
-    async def delete(self, id: str) -> None:
-        """Delete one media for good."""
+    async def delete(self, id: str, *, with_title: bool = False) -> None:
+        """Delete one media for good, and the movie or episode that holds it where `with_title` is set. Raises also: MediaHeld."""
         gone = frozenset({404, 410})
-        response = await self._transport.ask("DELETE", _path(id), repeatable=True, done_already=gone)
+        params = {"with_title": "true"} if with_title else {}
+        response = await self._transport.ask("DELETE", _path(id), repeatable=True, done_already=gone, params=params)
         response.release()
 
     async def sign(

@@ -26,16 +26,17 @@ class Body:
     """One media's bytes on their way out.
 
     `size` is None when only the end of the stream will tell; `replayable` says whether `chunks` may be asked for again.
-    `digest` is the SHA-256 of the last pass, lower-case hexadecimal; `fault` is set when the source itself failed, which no retry mends.
+    `file` is the regular file that it is. `digest` is the SHA-256 of the last pass, lower-case hexadecimal; `fault` is set when the source itself failed, which no retry mends.
     `started` says that a pass has begun; `watch` is pushed on with each piece that the network takes.
     """
 
     def __init__(self, source: Source, *, size: int | None = None, progress: Progress | None = None) -> None:
         self._source = source
-        self._progress = progress
+        self.progress = progress
         self._hash = hashlib.sha256()
         self.size = size
         self.replayable = True
+        self.file: Path | None = None
         self.fault: Exception | None = None
         self.started = False
         self.watch: asyncio.Timeout | None = None
@@ -44,7 +45,7 @@ class Body:
         elif isinstance(source, Path):
             status = source.stat()
             if stat.S_ISREG(status.st_mode):
-                self.size = status.st_size
+                self.size, self.file = status.st_size, source
             else:
                 self.replayable = False
         elif isinstance(source, AsyncIterable):
@@ -84,8 +85,8 @@ class Body:
     def _report(self, done: int, patience: float) -> None:
         if self.watch is not None:
             self.watch.reschedule(asyncio.get_running_loop().time() + patience)
-        if self._progress is not None:
-            self._progress(done, self.size)
+        if self.progress is not None:
+            self.progress(done, self.size)
 
     async def _chunks(self, sha256: "hashlib._Hash") -> AsyncIterator[bytes]:
         source = self._source

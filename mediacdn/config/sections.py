@@ -248,6 +248,9 @@ class Limits(Section, frozen=True):
     """0 is ten seconds of the rate."""
     max_metadata_size: Amount = 65536
     max_tags: Amount = 64
+    max_subtitles_size: Count = 2_000_000
+    max_subtitles: Amount = 64
+    """Languages of one media."""
     counters: str = "memory"
     """The driver that counts for the rates, with its own table [limits.NAME]; "memory" is each server process for itself."""
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)

@@ -13,10 +13,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec.structs import replace
 
 from mediacdn.errors import ObjectCorrupt
 from mediacdn.interfaces import LocalPaths, Storage
 from mediacdn.model import Media
+from mediacdn.sniff import HEAD, sniff
 
 CHUNK = 1024 * 1024
 SPARE = 8
@@ -165,7 +167,25 @@ class Original:
         self._remember(self._media.storage_key, self._media.digest)
         async with self._storage.open(self._media.storage_key) as chunks:
             async for chunk in chunks:
-                await to_thread.run_sync(_write, descriptor, chunk)
+                await to_thread.run_sync(write_all, descriptor, chunk)
+
+
+class Given:
+    """What somebody gives to a media, as an action's Source: small, and in memory."""
+
+    def __init__(self, to: Media, content: bytes) -> None:
+        self.media = replace(to, media_type=sniff(content[:HEAD]), size=len(content), digest=hashlib.sha256(content).hexdigest())
+        self._content = content
+
+    @asynccontextmanager
+    async def file(self) -> AsyncIterator[int]:
+        descriptor = os.memfd_create("given", os.MFD_CLOEXEC)
+        try:
+            write_all(descriptor, self._content)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 class Output:
@@ -261,7 +281,8 @@ def _let_go(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
-def _write(descriptor: int, chunk: bytes) -> None:
+def write_all(descriptor: int, chunk: bytes) -> None:
+    """Write all of it where the descriptor stands."""
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -5,19 +5,20 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.derivatives import dedupe_key
 from mediacdn.catalog.jobs import Held
 from mediacdn.catalog.packages import UNIT
 from mediacdn.config import Rule
-from mediacdn.derivation.files import Original, Output, Scratch
+from mediacdn.derivation.files import Given, Original, Output, Scratch, write_all
 from mediacdn.derivation.packer import HEARTBEAT, Packer
 from mediacdn.derivation.units import Stored, unit_step
 from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Action, Clock, Divisible, Storage
-from mediacdn.model import Change, Derivation, Event, Kept, Made, Media, Status, Unit
+from mediacdn.model import Card, Change, Derivation, Event, Kept, Made, Media, Status, Unit
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
 from mediacdn.storage.placement import place
@@ -142,27 +143,56 @@ class Maker:
     async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int, *, of: str) -> Kept:
         """Make an ad-hoc variant of the media `of`, which `source` is or shows; known by `text`, of which a media has at most `most`. Raises: as `run`."""
         async with self._made(source, action, spec, _unheard) as (made, output):
-            size, digest = await output.measured()
-            storage, now = self._place(source, made, size, text), self._clock.now()
-            new = Kept(
-                media_id=of,
-                text=text,
-                storage=storage,
-                key=f"variants/{self._new_id()}.{extension(made.media_type)}",
-                size=size,
-                digest=digest,
-                media_type=made.media_type,
-                width=made.width,
-                height=made.height,
-                made_at=now,
-            )
-            async with self._intent(storage, new.key):
-                info = await self._storages[storage].put(new.key, output.chunks(), size=size)
-                kept, own = await self._catalog.variants.keep(new, info.etag, most)
-                if not own:
-                    await self._storages[storage].delete(new.key)
-                    await self._catalog.objects.forget(storage, new.key)
-            return kept
+            return await self._kept(source, of, made, output, text, most)
+
+    async def composed(self, card: Card, text: str, content: bytes, media_type: str, most: int) -> Kept:
+        """Keep what was written of others as an ad-hoc variant of the media is kept. Raises: Gone, StorageFull, Unavailable."""
+        async with self._written(content) as output:
+            return await self._kept(card, card.id, Made(media_type=media_type), output, text, most)
+
+    async def attach(self, source: Media, content: bytes, action: str, spec: Mapping[str, Any], relationship: str, quota: int) -> Media:
+        """Have what somebody gives to a media, such as subtitles, read by an action, and keep that as its derivative.
+
+        Raises: NotFound for an action that is not here, Undecodable, OverLimits, ContentRefused, Quarantined, QuotaExceeded, Gone, StorageFull, Unavailable.
+        """
+        does = self._actions.get(action)
+        if does is None:
+            raise NotFound(f"No plugin of this process brings the action {action!r}")
+        async with Output(self._scratch, _unheard) as output:
+            made = await does.run(Given(source, content), spec, output)
+            _, digest = await output.measured()
+            step = SettledStep(name=action, action=action, spec={**spec, "digest": digest}, relationship=relationship)
+            there = await self._catalog.derivatives.find(step.derivation_key(source.id))
+            return there or await self._derivative(source, step, made, output, None, None, quota=quota)
+
+    async def _kept(self, like: Media | Card, of: str, made: Made, output: Output, text: str, most: int) -> Kept:
+        size, digest = await output.measured()
+        storage, now = self._place(like, made, size, text), self._clock.now()
+        new = Kept(
+            media_id=of,
+            text=text,
+            storage=storage,
+            key=f"variants/{self._new_id()}.{extension(made.media_type)}",
+            size=size,
+            digest=digest,
+            media_type=made.media_type,
+            width=made.width,
+            height=made.height,
+            made_at=now,
+        )
+        async with self._intent(storage, new.key):
+            info = await self._storages[storage].put(new.key, output.chunks(), size=size)
+            kept, own = await self._catalog.variants.keep(new, info.etag, most)
+            if not own:
+                await self._storages[storage].delete(new.key)
+                await self._catalog.objects.forget(storage, new.key)
+        return kept
+
+    @asynccontextmanager
+    async def _written(self, content: bytes) -> AsyncIterator[Output]:
+        async with Output(self._scratch, _unheard) as output:
+            await to_thread.run_sync(write_all, output.file(), content)
+            yield output
 
     @asynccontextmanager
     async def _made(
@@ -186,7 +216,7 @@ class Maker:
 
     async def _derivative(
         self, source: Media, step: SettledStep, made: Made, output: Output, held: Held | None, by: Derivation | None,
-        units: Mapping[str, Stored] = {}, *, below: str | None = None, growing: bool = False,
+        units: Mapping[str, Stored] = {}, *, below: str | None = None, growing: bool = False, quota: int = 0,
     ) -> Media:  # fmt: skip
         derivation_key = _growing(step, source) if growing else step.derivation_key(source.id)
         size, digest = await output.measured()
@@ -198,7 +228,9 @@ class Maker:
         ):
             info = await storage.put(new.storage_key, output.chunks(), size=size)
             key = dedupe_key(derivation_key)
-            settled = await self._catalog.objects.commit(new, dedupe_key=key, quota=0, etag=info.etag, held=held, by=by, package=package)
+            settled = await self._catalog.objects.commit(
+                new, dedupe_key=key, quota=quota, etag=info.etag, held=held, by=by, package=package
+            )
             await self._told(settled.changes)
             if settled.kind != "new":  # the same bytes are there, or the same derivative is
                 await storage.delete(new.storage_key)
@@ -208,7 +240,7 @@ class Maker:
             self._emit(Event("media.derived", settled.media.id, self._clock.now(), detail))
         return settled.media
 
-    def _place(self, source: Media, made: Made, size: int, variant: str) -> str:
+    def _place(self, source: Media | Card, made: Made, size: int, variant: str) -> str:
         return place(
             self._routing,
             self._default_storage,

@@ -9,19 +9,25 @@ from collections import OrderedDict
 from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.packages import SUBTITLES
+from mediacdn.derivation.composing import Composing
 from mediacdn.derivation.variants import Form, Known, keep, named
 from mediacdn.errors import NotFound
+from mediacdn.http.languages import LONGEST, language_tag
 from mediacdn.model import Card
 
 KEPT = 100_000
-SINGLE = {"poster": "poster", "mp4": "mp4", "waveform": "waveform", "storyboard.vtt": "storyboard"}
+SINGLE = {
+    "poster": "poster", "mp4": "mp4", "opus": "opus", "preview": "preview", "waveform": "waveform", "waveform.png": "waveform-picture",
+    "storyboard.vtt": "storyboard",
+}  # fmt: skip
 """Derivatives that are read by a name alone, and the relationships that these are."""
-MOUNTS = ("hls", "storyboard")
-"""Relationships of packages."""
+MOUNTS = ("hls", "dash", "storyboard")
+"""Relationships of packages, and where nothing stands but what is composed."""
 MANIFESTS = frozenset({"application/vnd.apple.mpegurl", "application/dash+xml"})
 FRESH_WHILE_GROWING = 1
 """Seconds for which the manifest of a package that grows may be kept; players ask for it again every few."""
-BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
+BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|subtitles/[A-Za-z0-9-]{{1,{LONGEST}}}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
 """The paths that there can be."""
 _BELOW = re.compile(BELOW)
 
@@ -29,8 +35,9 @@ _BELOW = re.compile(BELOW)
 class Outputs:
     """Finds outputs, and remembers them for as long as the media's card stays what it was."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, composing: Composing | None = None) -> None:
         self._packages = catalog.packages
+        self._composing = composing
         self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
 
     def peek(self, card: Card, below: str) -> Form | None:
@@ -50,7 +57,13 @@ class Outputs:
         if not _BELOW.fullmatch(below):
             raise NotFound()
         name, _, path = below[1:].partition("/")
-        form = await (self._file(card, name, path, below) if path else self._single(card, SINGLE[name], below))
+        form = None if self._composing is None else await self._composing.form(card, below)
+        if form is not None:
+            pass
+        elif name == "subtitles":
+            form = await self._single(card, SUBTITLES + (language_tag(path) or path), below)
+        else:
+            form = await (self._file(card, name, path, below) if path else self._single(card, SINGLE[name], below))
         keep(self._known, (card.id, below), Known(card, form), KEPT)
         return form
 

@@ -17,11 +17,10 @@ from msgspec.structs import replace
 from mediacdn.catalog.database import Catalog
 from mediacdn.config import Variants as Settings
 from mediacdn.derivation.maker import Maker
-from mediacdn.errors import Gone, MediaError, NotFound
+from mediacdn.errors import Gone, InvalidArgument, MediaError, NotFound, OverLimits, Undecodable
 from mediacdn.http.media_types import matches
 from mediacdn.http.negotiation import Preferences, preferences
 from mediacdn.interfaces import Action, Clock
-from mediacdn.jobs.backoff import hopeless
 from mediacdn.model import Card, Media
 from mediacdn.recipes.arguments import Value
 from mediacdn.recipes.fingerprints import derivation_key
@@ -36,6 +35,8 @@ KEPT = 20_000
 TEXTS = 5_000
 """What was asked for, as it was read."""
 REFUSED_FOR = 30.0
+FINAL = (Undecodable, OverLimits, InvalidArgument)
+"""What is remembered of making a form: a picture stays as it is, while what is withheld may be released, and what is missing may come."""
 OPAQUE = frozenset({"image/jpeg"})
 
 
@@ -215,7 +216,7 @@ class Variants:
     def _over(self, name: tuple[str, str], done: "asyncio.Task[Form]") -> None:
         del self._making[name]
         error = None if done.cancelled() else done.exception()
-        if isinstance(error, MediaError) and hopeless(error):
+        if isinstance(error, FINAL):
             keep(self._refused, name, (error, time.monotonic() + REFUSED_FOR), KEPT // 20)
 
 

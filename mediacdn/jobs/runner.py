@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from random import Random
 
 import structlog
 
 from mediacdn.catalog.jobs import Held, JobRows, LeaseLost
 from mediacdn.config import Jobs
-from mediacdn.errors import MediaError
+from mediacdn.errors import CatalogUnavailable, MediaError, StorageUnavailable
 from mediacdn.jobs.backoff import hopeless, pause
 from mediacdn.model import Change, Division, Job, NewJob, StepRun
 
@@ -18,6 +19,14 @@ log = structlog.get_logger("mediacdn.jobs")
 
 LONG = 0.2
 """Seconds after which it is worth a transaction to say what a job is at."""
+
+
+OUTAGES = (StorageUnavailable, CatalogUnavailable)
+"""What is no fault of a job, and costs it no attempt: it would be out of them before an outage of seconds is over."""
+PATIENCE = timedelta(days=1)
+"""How old a job may grow by outages; one that is older has its attempts counted."""
+SOON = 5.0
+"""The longest pause then, in terms of `backoff_base`."""
 
 
 class Running:
@@ -175,7 +184,10 @@ class Runner:
         job, settings = running.job, self._settings
         public = isinstance(error, MediaError | GivenUp)
         again_in = None
-        if not isinstance(error, GivenUp) and not hopeless(error) and job.attempts < job.max_attempts:
+        away = isinstance(error, OUTAGES) and job.lease_until is not None and job.lease_until - job.created_at < PATIENCE
+        if away:
+            again_in = self._random.uniform(0, SOON * settings.backoff_base)
+        elif not isinstance(error, GivenUp) and not hopeless(error) and job.attempts < job.max_attempts:
             again_in = pause(job.attempts, settings.backoff_base, settings.backoff_max, self._random)
         log.warning(
             "job failed",
@@ -194,6 +206,7 @@ class Runner:
             code=error.code if isinstance(error, MediaError | GivenUp) else MediaError.code,
             message=_told(error),
             again_in=again_in,
+            counted=not away,
         )
         await self._told(changes)
 

@@ -142,6 +142,7 @@ def admin_routes(
 
     @post(
         "/v1/admin/purge",
+        guards=[records.known],
         status_code=200,
         responses=problems(*NEEDS_TOKEN, TooLarge),
         security=WITH_TOKEN,

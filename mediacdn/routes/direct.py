@@ -32,6 +32,7 @@ from mediacdn.model import Part, Principal, Scope
 from mediacdn.routes import parameters
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import NEEDS_TOKEN, WITH_TOKEN, WITH_TOKEN_OR_NOTHING, answers, problems
+from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Record
 from mediacdn.uploads.direct import Direct, Offer
 from mediacdn.uploads.sessions import Uploads
@@ -67,19 +68,28 @@ class Sent(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def direct_routes(
-    direct: Direct, uploads: Uploads, *, callers: Callers, access: Access, limits: Limits, addresses: Addresses, clock: Clock
+    direct: Direct,
+    uploads: Uploads,
+    *,
+    records: Records,
+    callers: Callers,
+    access: Access,
+    limits: Limits,
+    addresses: Addresses,
+    clock: Clock,
 ) -> list[Any]:
     """The handlers of this file."""
 
     @post(
         "/v1/uploads/presigned",
+        guards=[records.known],
         responses=problems(*NEEDS_TOKEN, DirectUploadsOff, TooLarge, TypeNotAllowed, QuotaExceeded, TooManyRequests),
         security=WITH_TOKEN,
         tags=["uploads"],
     )
     async def presigned(request: Asked, data: Wish) -> Response[Offer]:
         """Get URLs by which the bytes go to the storage without passing through this server."""
-        principal = access.needs(await callers.by_token(request.scope), Scope.WRITE)
+        principal = access.needs(await records.caller(request), Scope.WRITE)
         media_type = None if data.media_type is None else normalise(data.media_type)
         if data.media_type is not None and media_type is None:
             raise InvalidParameter("The declared media type is malformed")

@@ -31,6 +31,7 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 _MEDIA_READ = re.compile(
     r"(?:/s/[^/]+)?/v1/media/[0-9A-Z]{26}(?:/+(?!/|(?:record|variants|download|explain|sign|cookies|quarantine|revoke|source|ancestors|descendants|derivatives)(?:/|$)|tasks).*)?"
 )
+_PARAMETER = re.compile(r"\{(\w+):(\w+)\}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
@@ -115,6 +116,7 @@ class Front:
         self._methods = methods
         self._options = options
         self._base = server.base_path
+        self._mounted: list[re.Pattern[str]] = []
         self._hosts = server.allowed_hosts
         self._accel = bool(server.accel)
         self._trusted = parse_networks(server.trusted_proxies)
@@ -123,6 +125,17 @@ class Front:
         self._metrics = RequestMetrics(registry)
         self._access = access_log()
         self._random = Random()  # noqa: S311 - request ids are to differ, not to be secret, and every answer has one
+
+    def mount(self, path: str, at: str) -> None:
+        """Say that the route `path` of the core's own is also at `at`: where the one reads media, so does the other."""
+        if _MEDIA_READ.fullmatch(_PARAMETER.sub(lambda found: "0" * 26 if found[1] == "media_id" else "x", path)):
+            pieces = _PARAMETER.split(at)
+            shape = [".+" if each == "path" else "[^/]+" for each in pieces[2::3]]
+            whole = "".join(re.escape(text) + more for text, more in zip(pieces[0::3], [*shape, ""], strict=True))
+            self._mounted.append(re.compile(whole))
+
+    def _reads_media(self, path: str) -> bool:
+        return _MEDIA_READ.fullmatch(path) is not None or any(each.fullmatch(path) for each in self._mounted)
 
     def meet(self, client: str | None, method: str, fields: Mapping[str, str], *, media_read: bool) -> Met:
         """Find out who comes and what its answer carries. `client` is the connection's other end, None for a unix socket; `method` may be the one a preflight asks for."""
@@ -189,7 +202,7 @@ class Front:
                 fields[name] = f"{fields[name]}, {text}" if name == "x-forwarded-for" and name in fields else text
         method = scope["method"]
         asked_method = fields.get("access-control-request-method") if method == "OPTIONS" else None  # elsewhere it asks nothing
-        media_read = _MEDIA_READ.fullmatch(scope["path"].removeprefix(self._base)) is not None
+        media_read = self._reads_media(scope["path"].removeprefix(self._base))
         met = self.meet(scope["client"][0] if scope.get("client") else None, asked_method or method, fields, media_read=media_read)
         read = media_read and (asked_method or method) in ("GET", "HEAD")
         scope["peer"], scope["request_id"], scope["hands_over"] = met.peer, met.request_id, met.hands_over

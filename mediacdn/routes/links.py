@@ -80,6 +80,11 @@ class Signer:
         self._addresses = addresses
         self._clock = clock
 
+    @property
+    def longest(self) -> int:
+        """Seconds that a link may last at most."""
+        return self._config.max_expires
+
     def sign(self, media: Media, caller: Caller, wish: Wish) -> Signed:
         """Raises: InvalidParameter, InvalidArgument, NotFound for an unknown preset, Forbidden."""
         path, expires_at = self.path(media, caller, wish)
@@ -130,6 +135,15 @@ async def direct(signer: Signer, elsewhere: Elsewhere, media: Media, caller: Cal
     return None if away is None else away[0]
 
 
+async def download_url(signer: Signer, elsewhere: Elsewhere, media: Media, caller: Caller) -> str:
+    """A fresh link that downloads the original: ours, the storage's or the CDN's, as the configuration says. Raises: NotFound, Forbidden."""
+    if not media.digest:
+        raise NotFound("The media has no bytes yet")
+    path, until = signer.path(media, caller, Wish(disposition="attachment"))
+    away = await elsewhere.link(media.card, path, until, attachment=True)
+    return signer.url(path) if away is None else away[0]
+
+
 def link_routes(records: Records, signer: Signer, elsewhere: Elsewhere, access: Access) -> list[Any]:
     """The handlers of this file."""
 
@@ -177,12 +191,7 @@ def link_routes(records: Records, signer: Signer, elsewhere: Elsewhere, access: 
     async def download(request: Asked, media_id: Id) -> Response[bytes]:
         """Redirect to a fresh link that downloads the original: ours, the storage's or the CDN's, as the configuration says."""
         caller = await records.caller(request)
-        media = await records.readable(caller, media_id)
-        if not media.digest:
-            raise NotFound("The media has no bytes yet")
-        path, until = signer.path(media, caller, Wish(disposition="attachment"))
-        away = await elsewhere.link(media.card, path, until, attachment=True)
-        url = signer.url(path) if away is None else away[0]
+        url = await download_url(signer, elsewhere, await records.readable(caller, media_id), caller)
         return Response(b"", status_code=302, media_type="text/plain", headers={"Location": url, "Cache-Control": "no-store"})
 
     @post(

@@ -13,7 +13,7 @@ from mediacdn.access import Access, Caller
 from mediacdn.catalog.card import CardCache
 from mediacdn.catalog.database import Catalog
 from mediacdn.config import Limits
-from mediacdn.errors import DuplicateExists, InvalidParameter, NotFound, PreconditionFailed, TooLarge, Unauthorized
+from mediacdn.errors import DuplicateExists, InvalidParameter, MediaHeld, NotFound, PreconditionFailed, TooLarge, Unauthorized
 from mediacdn.http.conditionals import Outcome, evaluate
 from mediacdn.http.digests import etag
 from mediacdn.ingest import Ingest
@@ -197,12 +197,12 @@ def record_routes(
         version = media.version if "if-match" in headers else None
         return shown(await lifecycle.change(media_id, changes, dedupe_key=key, version=version), caller)
 
-    @delete("/v1/media/{media_id:str}", responses=problems(*ACTS, PreconditionFailed), security=WITH_TOKEN, tags=["records"])
-    async def remove(request: Asked, media_id: Id) -> None:
-        """Delete a media for good."""
+    @delete("/v1/media/{media_id:str}", responses=problems(*ACTS, PreconditionFailed, MediaHeld), security=WITH_TOKEN, tags=["records"])
+    async def remove(request: Asked, media_id: Id, with_title: bool = False) -> None:
+        """Delete a media for good; 409 while a movie or an episode holds it, unless that is to go `with_title`."""
         media = await records.actionable(await records.caller(request), media_id, "delete")
         if evaluate("DELETE", header_map(request.scope), etag(media.digest), media.created_at, clock.now()) is not Outcome.PROCEED:
             raise PreconditionFailed(headers={"ETag": etag(media.digest)})
-        await lifecycle.delete(media_id)
+        await lifecycle.delete(media_id, "remove" if with_title else "refuse")
 
     return [listed, read, change, remove]

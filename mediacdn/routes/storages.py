@@ -104,6 +104,7 @@ def storage_routes(
 
     @post(
         "/v1/admin/move",
+        guards=[records.known],
         status_code=202,
         responses=problems(*NEEDS_TOKEN, NotFound, TooLarge),
         security=WITH_TOKEN,

@@ -6,7 +6,7 @@ through the server's lifespan state (`hot`), which decides with the same code as
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -20,6 +20,8 @@ HOT = "hot"
 """Its name in the lifespan state."""
 LONGEST = 8192
 """Bytes of a head that is compared with the one before."""
+MOST_AT_ONCE = 32
+"""Answers that leave together at the most, so that the first of them does not wait for long."""
 LESSONS = 8
 """How often in a row a connection's fields may differ from those before, until they are no longer compared."""
 _LINE_END = b" HTTP/1.1\r\n"
@@ -60,6 +62,9 @@ class Hot(Protocol):
 class Lane(Deadlines):
     """A connection whose GETs and HEADs may be answered at once.
 
+    Answers that were decided in one turn of the event loop leave together at its end: deciding and sending, each at a stretch, take about three quarters of
+    the processor time that they take in turns.
+
     A reader says the same of itself in every request. Fields that came once, through the parser's callbacks, are known again by their bytes: then a parser without
     callbacks checks the message as strictly, and what the fields meant is at hand. At most one line of `_VARYING` may differ.
     """
@@ -74,9 +79,18 @@ class Lane(Deadlines):
     """Whether the known fields have none of `_VARIED`."""
     _lessons = LESSONS
     _declined = False
+    _late: Prepared | None = None
+    """What is decided and has not left; nothing else is done with the connection before it has."""
+    _leaving: ClassVar[list["Lane"]] = []
+
+    def __init_subclass__(cls) -> None:
+        cls._leaving = []  # of one event loop: a server has a class of its own (deadline_protocol)
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > min(LONGEST, self.settings.max_header_size) or self._deaf or self._held or self._left or self._head or not data.startswith(b"GET ") or self.busy():
+        if self._late is not None:
+            self._leave()
+        unusual = self._deaf or self._held or self._left or self._head or len(data) > min(LONGEST, self.settings.max_header_size)
+        if unusual or not data.startswith(b"GET ") or self.busy():
             super().data_received(data)
         elif not (self._block and self._again(data)):
             self._met = None
@@ -115,8 +129,29 @@ class Lane(Deadlines):
         if prepared is None or (prepared.count and self.transport.get_write_buffer_size()):
             self._declined = True
             return False
-        self._deliver(prepared)
+        self._late = prepared
+        leaving = self._leaving
+        leaving.append(self)
+        if len(leaving) == 1:
+            self.loop.call_soon(self._leave_all)
+        elif len(leaving) >= MOST_AT_ONCE:
+            self._leave_all()
         return True
+
+    @classmethod
+    def _leave_all(cls) -> None:
+        leaving, cls._leaving = cls._leaving, []
+        for each in leaving:
+            try:
+                each._leave()
+            except Exception:  # what is wrong with one answer must not hold up the others
+                each.logger.exception("The hot lane failed")
+                each.transport.abort()
+
+    def _leave(self) -> None:
+        prepared, self._late = self._late, None
+        if prepared is not None:
+            self._deliver(prepared)
 
     def _learn(self, data: bytes) -> None:
         """Keep the fields of a request that came alone and whole, and that the lane may answer."""
@@ -135,8 +170,23 @@ class Lane(Deadlines):
             met = hot.meet([each for each in headers if each[0] != name], self.client) if hot is not None and self._bare else None
         self._block, self._known = (block, met) if met is not None else (b"", None)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        self._leave()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        prepared, self._late = self._late, None
+        if prepared is not None:
+            prepared.sent(0)
+        super().connection_lost(exc)
+
+    def _inspect(self, now: float) -> float | None:
+        self._leave()
+        return super()._inspect(now)
+
     def shutdown(self) -> None:
         """End gracefully, as uvicorn asks: a file on its way, which it knows nothing of, is sent to its end first."""
+        self._leave()
         if self._pour is not None and (self.cycle is None or self.cycle.response_complete):
             self._ending = True
         else:

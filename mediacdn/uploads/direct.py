@@ -125,7 +125,7 @@ class Direct:
         if strange := [part.number for part in named if part.number not in spans]:
             raise InvalidParameter(f"The upload has parts 1 to {len(spans)}, and no part {strange[0]}")
         if upload.state == "open":
-            info = await self._object(upload, spans, {part.number: part.tag for part in named if part.tag})
+            info = await self._object(upload, spans, {part.number: _bare(part.tag) for part in named if part.tag})
             if info.size != upload.size:
                 raise DigestMismatch(f"{info.size} bytes were stored where {upload.size} were declared")
             job = NewJob(
@@ -147,7 +147,8 @@ class Direct:
             except NotFound:  # put together by a call that was not heard of any more
                 there = {}
             else:
-                missing = [number for number in spans if number not in there or told.get(number, there[number].tag) != there[number].tag]
+                tags = {number: _bare(part.tag) for number, part in there.items()}
+                missing = [number for number in spans if number not in tags or told.get(number, tags[number]) != tags[number]]
                 if missing:
                     raise PartsMissing(f"Parts are missing, or are others than named: {_some(missing)}", parts=missing)
                 return await taker.complete_parts(upload.key, upload.parts, [there[number] for number in spans])
@@ -254,6 +255,11 @@ def _key(upload: Upload) -> str:
 def _spans(size: int, each: int) -> list[tuple[int, int]]:
     """The parts' numbers and sizes; an empty upload has one of nothing."""
     return [(number, min(each, size - at)) for number, at in enumerate(range(0, max(size, 1), each), 1)]
+
+
+def _bare(tag: str) -> str:
+    """A part's mark without the quotes that it has as a field: clients name it as the storage answered it."""
+    return tag.strip('"')
 
 
 def _some(numbers: Sequence[int]) -> str:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from mediacdn.catalog.uploads import Step, UploadRows
 from mediacdn.errors import MediaError, NotFound, StorageFull, StorageUnavailable, UploadGone
 from mediacdn.interfaces import Adopts, Storage
@@ -21,10 +23,12 @@ from mediacdn.sniff import HEAD
 
 T = TypeVar("T")
 
+LOST = "The server has lost bytes of this upload; send them again"
 CHUNK = 1024 * 1024
 RESERVE = 1_000_000_000
 """Bytes that are left free, where this is less than a twentieth of the file system."""
 LOOKS_EVERY = 64 * 1024 * 1024
+log = structlog.get_logger("mediacdn.uploads")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,7 +50,22 @@ class Files:
         pieces = await self._rows.pieces(upload.id)
         piece = pieces[-1] if pieces and not fresh else Piece(upload.fence, upload.received, 0)
         pen = FilePen(self, self.path(upload, piece), piece, upload.received)
-        await self.run(pen.begin)
+
+        def begin() -> None:
+            self.make()
+            # All of it: what one node keeps for itself the others must not go on with, to find at the end that they lack it.
+            lost = [path.name for path, size in known if _size(path) < size]
+            if lost:
+                log.warning(
+                    "bytes of an upload are not here; nodes with one storage must share uploads.directory",
+                    files=lost,
+                    folder=str(self._folder),
+                )
+                raise UploadGone(LOST)
+            pen.begin()
+
+        known = [(self.path(upload, each), each.size) for each in pieces if each.size]
+        await self.run(begin)
         return pen
 
     async def whole(self, upload: Upload, digest: str | None) -> "WholeFile":
@@ -101,15 +120,9 @@ class FilePen:
         self._flight: asyncio.Future[int] | None = None
 
     def begin(self) -> None:
-        """Open the file and cut off what was never told of. Raises: OSError, UploadGone."""
-        self._files.make()
+        """Open the file and cut off what was never told of. Raises: OSError."""
         self._files.check_room()
-        try:
-            self._fd = os.open(self._path, _OLD if self._piece.size else _NEW, 0o600)
-        except FileNotFoundError:
-            raise UploadGone("The server has lost the bytes of this upload; send them again") from None
-        if os.fstat(self._fd).st_size < self._piece.size:
-            raise UploadGone("The server has lost bytes of this upload; send them again")
+        self._fd = os.open(self._path, _OLD if self._piece.size else _NEW, 0o600)
         os.ftruncate(self._fd, self._piece.size)
         if not self._piece.size:
             self._files.settle_folder()
@@ -174,7 +187,7 @@ class WholeFile:
             async with self._files.storage(self._upload.storage).open(self._upload.key) as chunks:
                 return await _first(chunks)
         except NotFound:
-            raise UploadGone("The server has lost the bytes of this upload; send them again") from None
+            raise UploadGone(LOST) from None
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._read(CHUNK)
@@ -196,7 +209,7 @@ class WholeFile:
         try:
             return await kept.head(key)
         except NotFound:
-            raise UploadGone("The server has lost the bytes of this upload; send them again") from None
+            raise UploadGone(LOST) from None
 
     def _join(self) -> None:
         """Put all pieces into the first one's file. Whoever does it again, be it to the object that the file is by now, writes what is there. Raises: OSError, NotFound."""
@@ -208,7 +221,7 @@ class WholeFile:
             for path, piece in list(zip(self._paths, self._pieces, strict=True))[1:]:
                 _copy(path, target, piece)
             if os.fstat(target).st_size < self.size:
-                raise UploadGone("The server has lost bytes of this upload; send them again")
+                raise UploadGone(LOST)
             os.ftruncate(target, self.size)
             os.fsync(target)
         finally:
@@ -221,14 +234,14 @@ class WholeFile:
             try:
                 fd = await self._files.run(lambda path=path: os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))  # type: ignore[misc]
             except NotFound:
-                raise UploadGone("The server has lost the bytes of this upload; send them again") from None
+                raise UploadGone(LOST) from None
             try:
                 done = 0
                 while done < piece.size:
                     wish = min(chunk, piece.size - done)
                     found = await self._files.run(lambda fd=fd, wish=wish, at=done: os.pread(fd, wish, at))  # type: ignore[misc]
                     if not found:
-                        raise UploadGone("The server has lost bytes of this upload; send them again")
+                        raise UploadGone(LOST)
                     done += len(found)
                     yield found
             finally:
@@ -244,6 +257,13 @@ async def _first(chunks: AsyncIterator[bytes]) -> bytes:
     return found
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
 def _copy(path: Path, target: int, piece: Piece) -> None:
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -251,7 +271,7 @@ def _copy(path: Path, target: int, piece: Piece) -> None:
         while done < piece.size:
             moved = os.copy_file_range(source, target, piece.size - done, done, piece.start + done)
             if not moved:
-                raise UploadGone("The server has lost bytes of this upload; send them again")
+                raise UploadGone(LOST)
             done += moved
     finally:
         os.close(source)

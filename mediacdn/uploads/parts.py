@@ -91,7 +91,10 @@ class PartsPen:
 
     async def _land(self) -> Piece:
         piece, task = self._flying[0]
-        tag = await asyncio.shield(task)
+        try:
+            tag = await asyncio.shield(task)
+        except NotFound as error:
+            raise UploadGone(_LOST) from error
         self._flying.popleft()
         self._noted = piece.start + piece.size
         return Piece(piece.number, piece.start, piece.size, tag)
@@ -153,7 +156,8 @@ class WholeParts:
         parts = [Part(piece.number, piece.mark, piece.size) for piece in sorted(self._pieces, key=lambda piece: piece.number)]
         try:
             if upload.tail:
-                number = upload.next_number + IN_FLIGHT
+                # Whoever wrote last has let go of what it sent: the number is nobody's, and leaves no gap, which some services refuse.
+                number = upload.next_number
                 parts.append(Part(number, await taker.put_part(upload.key, upload.parts, number, self._tail(), size=upload.tail_size)))
             return await taker.complete_parts(upload.key, upload.parts, parts)
         except Conflict as error:

@@ -21,6 +21,7 @@ import structlog
 from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
+from mediacdn.catalog.uploads import Ending, Step
 from mediacdn.config import Limits
 from mediacdn.config import Uploads as Settings
 from mediacdn.errors import Conflict, InvalidParameter, MediaError, NotFound, OffsetMismatch, TakenOver, TooLarge, UploadGone
@@ -164,8 +165,12 @@ class Uploads:
             if coming or coming is None:
                 raise InvalidParameter("The upload is complete, and more was sent")
             return upload
-        if not upload.metered and coming:
-            await self._ingest.take_bytes(Principal(upload.owner), coming)
+        if not upload.metered:
+            if coming:
+                await self._ingest.take_bytes(Principal(upload.owner), coming)
+            elif coming is None:
+                broken: list[Exception] = []
+                chunks = _broken(self._counted(Principal(upload.owner), _until_broken(chunks, broken)), broken)
         taken = await self._rows.take(upload.id, offset)
         if taken is None:
             return await self._late(upload, offset)
@@ -188,6 +193,12 @@ class Uploads:
         finally:
             if self._writing.get(row.id) is task:
                 del self._writing[row.id]
+
+    async def _counted(self, owner: Principal, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Take from the rate what comes without having been announced, before it counts. Raises: TooManyRequests."""
+        async for batch in batches(chunks):
+            await self._ingest.take_bytes(owner, len(batch))
+            yield batch
 
     def _size(self, upload: Upload, offset: int, coming: int | None, size: int | None, complete: bool | None) -> int | None:
         """The whole size, by all that tells of it, which must agree (tus: creation-defer-length; the IETF's draft: section 4.1.3)."""
@@ -213,6 +224,8 @@ class Uploads:
         try:
             if not row.part_size and not row.received:
                 head, chunks = await self._head(row, chunks, rules)
+                if not head and not rules.complete and rules.size != 0 and rules.checksum is None:
+                    return await self._nothing(row, chunks, rules)
                 row = await self._stage(row, head, rules)
             pen = await self._place(row).open(row, fresh=fresh)
         except BaseException as error:
@@ -235,17 +248,24 @@ class Uploads:
         head = await first(stream, HEAD)
         return head, _broken(rejoined(head, stream), broken)
 
+    async def _nothing(self, row: Upload, chunks: AsyncIterator[bytes], rules: Rules) -> Upload:
+        """A request without a byte decides nothing: where an upload waits is chosen by its first ones."""
+        async for _ in chunks:  # raises what broke it off
+            pass
+        expires_at = self._clock.now() + self._lifetime
+        if not await self._rows.advance(row.id, row.fence, Step(received=0, size=rules.size, last=True), expires_at=expires_at):
+            raise TakenOver()
+        return replace(row, size=row.size if rules.size is None else rules.size, held=False, expires_at=expires_at)
+
     async def _stage(self, row: Upload, head: bytes, rules: Rules) -> Upload:
         """Choose where the bytes wait, and refuse at once what could only be refused at the end. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
-        intake = replace(msgspec.convert(row.intake, Intake), size=rules.size)
-        if row.role == "partial" or (len(head) < HEAD and rules.size != len(head)):
-            intake = replace(intake, media_type=None, size=None)
-        try:
-            media_type, _, placement = self._ingest.judge(Principal(row.owner), intake, head)
-        except MediaError:
-            if intake.size is not None:
-                raise
-            return row  # of less than decides the type, nothing can be refused yet
+        intake, principal = replace(msgspec.convert(row.intake, Intake), size=rules.size), Principal(row.owner)
+        if row.role == "partial":
+            media_type, placement = self._ingest.guess(principal, replace(intake, size=None), head)
+        elif len(head) < HEAD and rules.size != len(head):
+            media_type, placement = self._ingest.guess(principal, intake, head)  # by its end the type may be another
+        else:
+            media_type, _, placement = self._ingest.judge(principal, intake, head)
         name = self._ingest.landing(placement)
         storage = self._storages[name]
         if not isinstance(storage, MultipartUpload):
@@ -283,7 +303,8 @@ class Uploads:
         while True:
             row = await self._rows.begin_ending(id, LEASE)
             if row is not None:
-                return await self._end_held(row)
+                with suppress(TakenOver):
+                    return await self._end_held(row)
             row = await self._rows.get(id)
             if row is None or row.state in ("gone", "open"):
                 raise UploadGone()
@@ -304,9 +325,12 @@ class Uploads:
         beating = asyncio.create_task(self._beat(row))
         try:
             stored = await self._take(row)
+        except TakenOver:
+            raise  # whoever took it ends it
         except MediaError as error:
             if hopeless(error):
-                await self._rows.fail(row.id, fence=row.fence, error=problem(error))
+                if not await self._rows.fail(row.id, fence=row.fence, error=problem(error)):
+                    raise TakenOver() from error
                 self._meters.forget(row.id)
                 await self.clean(row)
                 raise Refused(problem(error), error.headers) from error
@@ -345,7 +369,7 @@ class Uploads:
                 raise TakenOver()
 
         staged = await self._place(row).whole(row, await self._meters.digest(row))
-        return await self._ingest.take(principal, staged, intake, media_id=row.id, claim=claim)
+        return await self._ingest.take(principal, staged, intake, media_id=row.id, claim=claim, ending=Ending(row.id, row.fence))
 
     async def _joined(self, row: Upload) -> list[Upload]:
         if row.role != "final":
@@ -379,10 +403,14 @@ class Uploads:
             await self.clean(row)
 
     async def clean(self, row: Upload) -> bool:
-        """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now."""
+        """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now.
+
+        To presigned URLs bytes can be sent as long as they are good: what comes late is removed by a worker after that.
+        """
         try:
             await self._place(row).drop(row)
-            await self._rows.forget_staged(row.id)
+            if row.role != "direct" or row.expires_at <= self._clock.now():
+                await self._rows.forget_staged(row.id)
         except (MediaError, KeyError) as error:
             log.info("what was staged is still there", upload=row.id, error=str(error))
             return False
@@ -415,6 +443,8 @@ class Uploads:
 
     async def join(self, principal: Principal, tokens: Sequence[str], intake: Intake, *, told: str, concat: str) -> tuple[Upload, str]:
         """Begin the upload that joins complete partial ones, by their tokens (tus: concatenation). Raises: InvalidParameter, NotFound, UploadGone, TooLarge."""
+        if len(set(tokens)) < len(tokens):  # a few bytes, named a thousand times, would be written as often
+            raise InvalidParameter("Upload-Concat names an upload more than once")
         parts = [await self.find(token, principal) for token in tokens]
         if any(each.role != "partial" or each.owner != principal.id or each.state != "complete" for each in parts):
             raise InvalidParameter("Upload-Concat names uploads that are not complete partial ones")

@@ -1,4 +1,5 @@
-"""Actions `hls`, `mp4`, `film-facts`, `film-poster`, `storyboard` and `waveform`: films and sound made to stream, looked at and outlined, by ffmpeg in child processes; and a player."""
+"""Films and sound made to stream and to download (`hls`, `mp4`, `opus`), looked at (`film-facts`, `loudness`) and shown (`film-poster`, `film-preview`, `storyboard`, `cover`,
+`waveform`, `waveform-picture`), by ffmpeg in child processes; `subtitles` and the manifests that list them; and a player."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -6,9 +7,11 @@ from typing import Any
 from mediacdn import Argument, Core, Driver, Media, Plan, Recipe, Step, hookimpl
 from mediacdn_ffmpeg.chunked import open_chunked
 from mediacdn_ffmpeg.config import EncodeConfig, HlsConfig, LookConfig
-from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
+from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS, SOUNDS
+from mediacdn_ffmpeg.linking import SubtitlesConfig, open_subtitles
 from mediacdn_ffmpeg.looking import open_facts, open_poster, open_storyboard, open_waveform
 from mediacdn_ffmpeg.making import open_mp4
+from mediacdn_ffmpeg.showing import LoudnessConfig, PreviewConfig, open_cover, open_drawing, open_loudness, open_opus, open_preview
 
 if find_spec("av") is None:  # only the children import it, and they would say so too late
     raise ImportError("No module named 'av'", name="av")
@@ -25,6 +28,12 @@ def mediacdn_drivers() -> list[Driver]:
         Driver(seam="action", name="waveform", config=LookConfig, open=open_waveform),
         Driver(seam="action", name="hls", config=HlsConfig, open=open_chunked),
         Driver(seam="action", name="mp4", config=EncodeConfig, open=open_mp4),
+        Driver(seam="action", name="opus", config=EncodeConfig, open=open_opus),
+        Driver(seam="action", name="film-preview", config=PreviewConfig, open=open_preview),
+        Driver(seam="action", name="cover", config=LookConfig, open=open_cover),
+        Driver(seam="action", name="loudness", config=LoudnessConfig, open=open_loudness),
+        Driver(seam="action", name="waveform-picture", config=LoudnessConfig, open=open_drawing),
+        Driver(seam="action", name="subtitles", config=SubtitlesConfig, open=open_subtitles),
     ]
 
 
@@ -34,9 +43,10 @@ def mediacdn_plan_jobs(media: Media) -> list[Plan]:
     if media.media_type not in DEMUXERS or media.source_id is not None:
         return []
     if media.kind == "video":
-        shown = [Plan(recipe=each) for each in ("poster", "thumb-film", "storyboard")]
+        shown = [Plan(recipe=each) for each in ("poster", "thumb-film", "storyboard", "preview")]
         return [Plan(recipe="film-look", priority=1), Plan(recipe="hls", required=True), *shown]
-    return [Plan(recipe="film-look", priority=1), Plan(recipe="hls"), Plan(recipe="waveform")]
+    heard = [Plan(recipe=each) for each in ("cover", "loudness", "waveform", "waveform-picture")]
+    return [Plan(recipe="film-look", priority=1), Plan(recipe="hls"), *heard]
 
 
 @hookimpl
@@ -86,6 +96,43 @@ def mediacdn_recipes() -> list[Recipe]:
             summary="Small pictures of the whole film on one sheet, with WebVTT that says which is when",
             steps=(Step(name="storyboard", action="storyboard", relationship="storyboard"),),
             accepts=FILMS,
+        ),
+        Recipe(
+            code="preview",
+            title="Preview",
+            summary="A few seconds of the whole film in motion, as WebP",
+            steps=(Step(name="preview", action="film-preview", relationship="preview"),),
+            accepts=FILMS,
+        ),
+        Recipe(
+            code="opus",
+            title="Sound for download",
+            summary="The first track of sound as Opus in Ogg",
+            arguments=(Argument(name="rate", type="integer", default=96, min=16, max=320, summary="Thousands of bits a second"),),
+            steps=(Step(name="opus", action="opus", spec={"rate": "${rate}"}, relationship="opus"),),
+            accepts=tuple(DEMUXERS),
+            lane="video",
+        ),
+        Recipe(
+            code="cover",
+            title="Cover",
+            summary="The picture that comes with a piece of sound, where one does",
+            steps=(Step(name="cover", action="cover", relationship="poster"),),
+            accepts=SOUNDS,
+        ),
+        Recipe(
+            code="loudness",
+            title="Loudness",
+            summary="Integrated loudness, its range and the true peak by EBU R 128; makes no bytes",
+            steps=(Step(name="loudness", action="loudness"),),
+            accepts=tuple(DEMUXERS),
+        ),
+        Recipe(
+            code="waveform-picture",
+            title="Picture of the sound",
+            summary="PNG of its outline",
+            steps=(Step(name="draw", action="waveform-picture", relationship="waveform-picture"),),
+            accepts=tuple(DEMUXERS),
         ),
         Recipe(
             code="waveform",

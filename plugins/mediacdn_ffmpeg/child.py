@@ -7,10 +7,27 @@ import msgspec
 
 from mediacdn import OverLimits, Undecodable
 from mediacdn_ffmpeg.checking import check
+from mediacdn_ffmpeg.moving import cover, motion
 from mediacdn_ffmpeg.reading import DAMAGED, film
-from mediacdn_ffmpeg.request import Board, Check, Checked, Film, Look, Made, Peaks, Sheet, Still, Work
+from mediacdn_ffmpeg.request import (
+    Board,
+    Check,
+    Checked,
+    Cover,
+    Drawing,
+    Film,
+    Heard,
+    Look,
+    Loudness,
+    Made,
+    Motion,
+    Sheet,
+    Still,
+    Task,
+    Work,
+)
 from mediacdn_ffmpeg.seeing import look
-from mediacdn_ffmpeg.sound import peaks
+from mediacdn_ffmpeg.sound import drawing, loudness, peaks
 from mediacdn_ffmpeg.stills import board, still
 
 
@@ -27,7 +44,7 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     return answer
 
 
-def _done(task: Look | Still | Board | Peaks | Check, descriptors: list[int]) -> Film | Made | Sheet | Checked:
+def _done(task: Task, descriptors: list[int]) -> Film | Made | Sheet | Checked | Heard:
     if isinstance(task, Check):
         return check(task, descriptors[0])
     if isinstance(task, Look):
@@ -37,4 +54,12 @@ def _done(task: Look | Still | Board | Peaks | Check, descriptors: list[int]) ->
             return still(container, task, descriptors[1])
         if isinstance(task, Board):
             return board(container, task, descriptors[1])
+        if isinstance(task, Motion):
+            return motion(container, task, descriptors[1])
+        if isinstance(task, Cover):
+            return cover(container, task, descriptors[1])
+        if isinstance(task, Loudness):
+            return loudness(container, task)
+        if isinstance(task, Drawing):
+            return drawing(container, task, descriptors[1])
         return peaks(container, task, descriptors[1])

@@ -17,6 +17,8 @@ ENCODER_THREADS = 1
 the decoder and the filters run beside each other all the same."""
 _NOTHING = Copied()
 MOST_SOUNDS = 8
+TAIL = 0.5
+"""Seconds that the last segment has at least, where there is another before it."""
 FASTEST = 60.0
 """Frames a second that are kept."""
 _SOUND = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000", "-filter:a", "aresample=async=1:first_pts=0")
@@ -121,7 +123,7 @@ def hls(
             streams.append(f"v:{number}{heard},name:{each.name}")
         others, first = sounds[1:], count
         if made:
-            said = [*_x264(made, how, before), *_keys(seconds, copied.keys)]
+            said = [*_x264(made, how, before), *_keys(seconds, film.duration, copied.keys)]
             arguments += _beside(said, before, len(made)) if before else said
         if before:
             arguments += ["-c:v:0", "copy"]
@@ -153,9 +155,11 @@ def _beside(said: Sequence[str], before: int, count: int) -> list[str]:
     return found
 
 
-def _keys(seconds: int, given: Sequence[float] = ()) -> list[str]:
-    """A key frame where each segment begins, in every rendition at the same frame, and nowhere else; or those that are `given`."""
-    forced = ",".join(f"{each:.6f}" for each in given) or f"expr:gte(t,n_forced*{seconds})"
+def _keys(seconds: int, length: float | None, given: Sequence[float] = ()) -> list[str]:
+    """A key frame where each segment begins, in every rendition at the same frame, and nowhere else; none just before the end of what lasts for `length` seconds,
+    for players stall at segments of a picture or two. Or those that are `given`."""
+    end = "" if length is None else f"*lte(t,{max(length - TAIL, 0):.3f})"
+    forced = ",".join(f"{each:.6f}" for each in given) or f"expr:gte(t,n_forced*{seconds}){end}"
     return [
         "-force_key_frames:v", forced, "-g:v", "100000", "-keyint_min:v", "100000", "-sc_threshold:v", "0",
     ]  # fmt: skip
@@ -179,7 +183,7 @@ def chunk(
     for number, each in enumerate(renditions):
         arguments += ["-map", f"[v{number}]", *(["-map", "1:0"] if heard else [])]
         streams.append(f"v:{number}{f',a:{number}' if heard else ''},name:{each.name}")
-    arguments += [*_x264(renditions, how), *_keys(seconds), *(["-c:a", "copy"] if heard else [])]
+    arguments += [*_x264(renditions, how), *_keys(seconds, None if stop else film.duration - start), *(["-c:a", "copy"] if heard else [])]
     names = [each.name for each in renditions]
     return [*arguments, *_exact_segments(names, streams, seconds)], names
 
@@ -240,3 +244,21 @@ def mp4(film: Film, rendition: Rendition | None, how: How, *, name: str) -> list
     if film.audio:
         arguments += ["-map", f"0:{film.audio[0].index}", *_SOUND]
     return [*arguments, *_EXACT, "-max_muxing_queue_size", "4096", "-movflags", "+faststart", "-f", "mp4", name]
+
+
+def opus(film: Film, how: How, *, rate: int, name: str) -> list[str]:
+    """Give the arguments that make Opus in Ogg of the first track of sound."""
+    sound = (
+        "-map",
+        f"0:{film.audio[0].index}",
+        "-vn",
+        "-c:a",
+        "libopus",
+        "-b:a",
+        f"{rate}k",
+        "-ac",
+        str(min(max(film.audio[0].channels, 1), 2)),
+        "-ar",
+        "48000",
+    )
+    return [*_input(how), *sound, *_EXACT, "-f", "ogg", name]

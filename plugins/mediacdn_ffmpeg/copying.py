@@ -14,6 +14,8 @@ MOST_KEYS = 4000
 SPARE = 1.25
 """Times the bit rate of a rendition that its copy may have."""
 FASTEST = 60.0
+TAIL = 0.5
+"""Seconds that the last key frame is ahead of the end at least: players stall at segments of a picture or two."""
 
 
 class Copied(Struct, frozen=True):
@@ -36,6 +38,7 @@ def fit(film: Film, size: int, rungs: Sequence[Rendition], seconds: int) -> Copi
         (top.width, top.height) == (video.width, video.height)
         and 0 < len(keys) <= MOST_KEYS
         and max(gaps) <= LONGEST * seconds
+        and (len(keys) == 1 or gaps[-1] >= TAIL)
         and film.duration / len(keys) >= min(seconds, film.duration) / LONGEST
         and size * 8 / film.duration <= SPARE * top.rate + 200_000 * len(film.audio)
     )

@@ -7,6 +7,7 @@ DEMUXERS = {
     "video/x-ms-asf": "asf", "audio/mpeg": "mp3", "audio/aac": "aac", "audio/flac": "flac", "audio/wav": "wav", "audio/aiff": "aiff", "audio/amr": "amr",
 }  # fmt: skip
 """Type, as sniffed, and demuxer."""
+SOUNDS = tuple(each for each in DEMUXERS if each.startswith("audio/"))
 FILMS = tuple(each for each in DEMUXERS if each.startswith("video/"))
 SURE = frozenset({"mov", "matroska"})
 """Containers that say how long they are, and can be sought in; of the others all packets are looked at."""

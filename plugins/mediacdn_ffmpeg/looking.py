@@ -14,7 +14,7 @@ from mediacdn import Argument, Kit, Made, MadeFile, Sandbox, Sink, Source, Undec
 from mediacdn_ffmpeg import request
 from mediacdn_ffmpeg.config import LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
-from mediacdn_ffmpeg.request import Board, Check, Film, Limits, Look, Peaks, Sheet, Still, Work
+from mediacdn_ffmpeg.request import Board, Film, Limits, Look, Peaks, Sheet, Still, Task, Work
 
 S = TypeVar("S", bound=Struct)
 
@@ -31,7 +31,7 @@ class Looking:
         """Look at a film. Raises: Undecodable, OverLimits, Overloaded, Unavailable."""
         return await self.done(Look(demuxer=DEMUXERS[media_type], limits=self.limits), Film, file)
 
-    async def done(self, task: Look | Still | Board | Peaks | Check, kind: type[S], *descriptors: int, deadline: float | None = None) -> S:
+    async def done(self, task: Task, kind: type[S], *descriptors: int, deadline: float | None = None) -> S:
         """Have a task done, and check that the answer is one of it. Raises: as `film`."""
         body = await self._box.run(msgspec.to_builtins(Work(task)), descriptors, deadline=deadline or self.config.deadline)
         try:

@@ -135,7 +135,7 @@ class Mp4:
             await making.encode(
                 command.mp4(film, rendition, how, name="made.mp4"), file, folder, film.duration, lambda share: sink.progress(share * 0.95)
             )
-        await asyncio.to_thread(_copied, folder, "made.mp4", sink.file())
+        await copied(folder, "made.mp4", sink.file())
         made = await making.looking.film("video/mp4", sink.file())
         if made.video is None or made.duration < film.duration - OFF - 0.1:
             raise Undecodable(
@@ -158,6 +158,11 @@ def quality(config: EncodeConfig) -> tuple[Argument, Argument]:
 def _size(folder: int) -> int:
     with os.scandir(folder) as found:
         return sum(each.stat(follow_symlinks=False).st_size for each in found)
+
+
+async def copied(folder: int, name: str, output: int) -> None:
+    """Give what was made by a name as the step's own file."""
+    await asyncio.to_thread(_copied, folder, name, output)
 
 
 def _copied(folder: int, name: str, output: int) -> None:

@@ -38,6 +38,12 @@ SCRIPT = """'use strict';
   if (self.Hls && Hls.isSupported()) {
     // A worker would be a script of a blob, which the page's policy does not let in.
     const hls = new Hls({enableWorker: false});
+    // The light build shows no subtitles; the browser does.
+    hls.on(Hls.Events.MANIFEST_LOADED, (_, {subtitles}) => subtitles.forEach(({name, lang}) => {
+      const track = Object.assign(document.createElement('track'), {kind: 'subtitles', label: name, srclang: lang});
+      track.src = new URL('subtitles/' + lang, location.href).href;
+      video.append(track);
+    }));
     hls.on(Hls.Events.ERROR, (_, error) => {
       if (!error.fatal) return;
       if (error.type === Hls.ErrorTypes.MEDIA_ERROR) return hls.recoverMediaError();

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 EMPTY = "A segment that was made is empty"
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
+Decibel = Annotated[float, Meta(ge=-200, le=200)]
 Word = Annotated[str, Meta(max_length=64)]
 
 
@@ -50,6 +51,40 @@ class Peaks(Struct, frozen=True, kw_only=True, tag="peaks"):
     points: int = 1000
 
 
+class Motion(Struct, frozen=True, kw_only=True, tag="motion"):
+    """A few seconds of the whole film in motion, as WebP of at most `most` bytes. Descriptors: the film, the output."""
+
+    demuxer: str
+    limits: Limits
+    edge: int = 320
+    clips: int = 8
+    most: int = 1_000_000
+
+
+class Cover(Struct, frozen=True, kw_only=True, tag="cover"):
+    """The picture that comes with sound, as JPEG that fits into `edge`. Descriptors: the sound, the output."""
+
+    demuxer: str
+    limits: Limits
+    edge: int = 1280
+
+
+class Loudness(Struct, frozen=True, kw_only=True, tag="loudness"):
+    """How loud it is. Descriptors: the film."""
+
+    demuxer: str
+    limits: Limits
+
+
+class Drawing(Struct, frozen=True, kw_only=True, tag="drawing"):
+    """The outline of the sound as a picture. Descriptors: the film, the output."""
+
+    demuxer: str
+    limits: Limits
+    width: int = 1200
+    height: int = 200
+
+
 class Piece(Struct, frozen=True):
     """A rendition that was made: the files of its segments, and of its initialization where they need one."""
 
@@ -78,10 +113,13 @@ class Check(Struct, frozen=True, kw_only=True, tag="check"):
     audio: bool
 
 
+Task = Look | Still | Board | Peaks | Motion | Cover | Loudness | Drawing | Check
+
+
 class Work(Struct, frozen=True):
     """One request to the child that decodes."""
 
-    task: Look | Still | Board | Peaks | Check
+    task: Task
 
 
 class Encode(Struct, frozen=True):
@@ -172,6 +210,15 @@ class Checked(Struct, frozen=True, kw_only=True):
     spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
     decoded: dict[Literal["video", "audio"], tuple[float, float]] = {}
     """When the first packet and the last one are decoded."""
+
+
+class Heard(Struct, frozen=True, kw_only=True):
+    """How loud it is (EBU R 128): LUFS, LU and dBTP; None where it is silent or too short to tell."""
+
+    integrated: Decibel | None = None
+    range: Decibel | None = None
+    true_peak: Decibel | None = None
+    tools: dict[Word, Word] = {}
 
 
 class Ran(Struct, frozen=True):

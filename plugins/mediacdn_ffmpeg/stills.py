@@ -24,7 +24,7 @@ def still(container: Any, task: Still, output: int) -> Made:
     length = (container.duration or 0) / av.time_base
     for number in range(STILLS):
         at = length * (0.05 + 0.6 * number / STILLS)
-        if number and (length <= 0 or not _sought(container, at)):
+        if number and (length <= 0 or not sought(container, at)):
             break
         frame = first(container, stream)
         if frame is None:
@@ -34,8 +34,8 @@ def still(container: Any, task: Still, output: int) -> Made:
             best, most = frame, told
     if best is None:
         raise Undecodable("No picture of the film can be decoded")
-    picture = _upright(best, stream.codec_context.sample_aspect_ratio, task.edge, "yuvj420p")
-    _written(picture, output)
+    picture = upright(best, stream.codec_context.sample_aspect_ratio, task.edge, "yuvj420p")
+    write_jpeg(picture, output)
     return Made(width=picture.width, height=picture.height, tools=TOOLS)
 
 
@@ -63,11 +63,11 @@ def board(container: Any, task: Board, output: int) -> Sheet:
     )
     tiles: list[Any] = []
     for at in times:
-        if at and not _sought(container, at):
+        if at and not sought(container, at):
             break
         frame = first(container, stream)
         if frame is not None:
-            tiles.append(_upright(frame, stream.codec_context.sample_aspect_ratio, task.width, "yuvj420p", tiles[0] if tiles else None))
+            tiles.append(upright(frame, stream.codec_context.sample_aspect_ratio, task.width, "yuvj420p", tiles[0] if tiles else None))
         elif tiles:
             tiles.append(tiles[-1])
         else:
@@ -87,11 +87,12 @@ def board(container: Any, task: Board, output: int) -> Sheet:
             for row in range(down):
                 content[(top + row) * line + left : (top + row) * line + left + across] = given[row * stride : row * stride + across]
         plane.update(bytes(content[: plane.buffer_size]).ljust(plane.buffer_size, b"\0"))
-    _written(sheet, output)
+    write_jpeg(sheet, output)
     return Sheet(width=width, height=height, columns=columns, times=tuple(times[: len(tiles)]), duration=length, tools=TOOLS)
 
 
-def _sought(container: Any, at: float) -> bool:
+def sought(container: Any, at: float) -> bool:
+    """Go to the key frame before a second; False where that cannot be."""
     try:
         container.seek(int(at * av.time_base), backward=True)
     except av.error.FFmpegError:  # of some containers there is only what comes next
@@ -99,7 +100,7 @@ def _sought(container: Any, at: float) -> bool:
     return True
 
 
-def _upright(frame: Any, aspect: Any, edge: int, format: str, like: Any = None) -> Any:
+def upright(frame: Any, aspect: Any, edge: int, format: str, like: Any = None) -> Any:
     """A frame as it is shown, as large as fits into `edge`, or as large as `like`."""
     rotation = round(frame.rotation / 90) * 90 % 360
     graph = av.filter.Graph()
@@ -126,7 +127,7 @@ def _upright(frame: Any, aspect: Any, edge: int, format: str, like: Any = None) 
     return graph.pull()
 
 
-def _written(picture: Any, output: int) -> None:
+def write_jpeg(picture: Any, output: int) -> None:
     """Write a picture as JPEG."""
     context = av.CodecContext.create("mjpeg", "w")
     context.width, context.height, context.pix_fmt, context.time_base = picture.width, picture.height, "yuvj420p", Fraction(1, 25)

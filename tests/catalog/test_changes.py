@@ -63,7 +63,7 @@ async def test_every_change_of_a_card_is_appended(catalog: Catalog, media_like: 
     told: list[Change] = []
     for expected, act in [
         ([one.id], catalog.media.change(one.id, {"title": "t"}, dedupe_key=None, version=None)),
-        ([one.id], catalog.media.revoke(one.id, 5)),
+        (family, catalog.media.revoke(one.id, 5)),
         (family, catalog.media.quarantine(one.id, scope="media", reason=None)),
         ([one.id], catalog.media.quarantine(one.id, scope="media", reason=None)),
         (family, catalog.media.release(one.id)),

@@ -178,6 +178,39 @@ async def test_revoke(catalog: Catalog, media_like: Make, store: Any) -> None:
     assert (await catalog.media.revoke(media.id, 500))[0].links_valid_from == 1000, "an earlier moment revives nothing"
 
 
+async def test_a_derivative_is_never_more_visible_than_its_source(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
+    end = clock.now() + timedelta(hours=2)
+    source = await store(media_like(expires_at=end))
+    poster = await store(media_like("poster", source_id=source.id))
+
+    async def change(**changes: Any) -> None:
+        await catalog.media.change(poster.id, changes, dedupe_key=None, version=None)
+
+    for changes in ({"public": True}, {"expires_at": None}, {"expires_at": end + timedelta(seconds=1)}):
+        with pytest.raises(InvalidParameter):
+            await change(**changes)
+    await change(public=False, expires_at=end - timedelta(hours=1), title="Less is fine")
+    await catalog.media.change(source.id, {"public": True, "expires_at": None}, dedupe_key=None, version=None)
+    await change(public=False)
+    await change(public=True, expires_at=end)
+    assert (await catalog.media.get(poster.id)).public  # type: ignore[union-attr]
+
+
+async def test_revoke_kills_links_to_what_was_made_of_it(catalog: Catalog, media_like: Make, store: Any) -> None:
+    source = await store(media_like())
+    film = await store(media_like("film", source_id=source.id))
+    poster = await store(media_like("poster", source_id=film.id))
+    await catalog.media.revoke(poster.id, 2000)
+    other = await store(media_like("other"))
+    told = (await catalog.media.revoke(source.id, 1000))[1]
+    assert {change.media_id for change in told} == {source.id, film.id, poster.id}
+    assert [(await catalog.media.get(each.id)).links_valid_from for each in (film, poster, other)] == [1000, 2000, 0]  # type: ignore[union-attr]
+    await catalog.media.revoke(film.id, 3000)
+    assert [(await catalog.media.get(each.id)).links_valid_from for each in (source, poster)] == [1000, 3000], (
+        "not those to what it was made of"
+    )  # type: ignore[union-attr]
+
+
 async def test_expired(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
     later = await store(media_like("a", expires_at=clock.now() + timedelta(hours=2)))
     sooner = await store(media_like("b", expires_at=clock.now() + timedelta(hours=1)))

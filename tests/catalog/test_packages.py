@@ -69,6 +69,19 @@ async def test_nothing_of_it_is_swept(catalog: Catalog, publish: Any, clock: Any
     assert await catalog.objects.leftovers(clock.now()) == []
 
 
+async def test_its_files_count_for_the_owner(catalog: Catalog, publish: Any, source: Media) -> None:
+    """Each as often as it stands in a package, and no more once the package is deleted; a run in another's place counts until that one goes."""
+    before = await catalog.media.usage(source.owner)
+    first = await publish({**FILES, "segments/2.m4s": "one"})
+    size = first.media.size + len("zeroonemone")
+    assert await catalog.media.usage(source.owner) == (before[0] + size, before[1] + 1)
+    second = await publish(FILES, key="other")
+    await catalog.media.delete(first.media.id)
+    assert await catalog.media.usage(source.owner) == (before[0] + second.media.size + len("zeroonem"), before[1] + 1)
+    await catalog.media.delete(second.media.id)
+    assert await catalog.media.usage(source.owner) == before
+
+
 async def test_what_is_the_same_twice_is_stored_once(catalog: Catalog, publish: Any, source: Media, clock: Any) -> None:
     await publish({**FILES, "segments/2.m4s": "one"})
     one, two = [await catalog.packages.find(source.id, "hls", f"segments/{number}.m4s") for number in (1, 2)]
@@ -126,6 +139,28 @@ async def test_withheld_it_is_not_found(catalog: Catalog, publish: Any, source: 
     assert await catalog.packages.find(source.id, "hls", "master.m3u8") is None
     await catalog.media.release(settled.media.id)
     assert await catalog.packages.find(source.id, "hls", "master.m3u8") is not None
+
+
+async def test_an_older_one_does_not_stand_in_for_one_that_is_withheld(catalog: Catalog, publish: Any, source: Media) -> None:
+    first = await publish({"segments/a.m4s": "a", "master.m3u8": "ma"})
+    second = await publish({"segments/b.m4s": "b", "master.m3u8": "mb"}, key="l")
+
+    async def read() -> list[str | None]:
+        paths = ("master.m3u8", "segments/a.m4s", "segments/b.m4s")
+        found = [await catalog.packages.find(source.id, "hls", path) for path in paths]
+        output = await catalog.packages.output(source.id, "hls")
+        return [*(each and each.media_id for each in found), output and output.id]
+
+    both = [second.media.id, first.media.id, second.media.id, second.media.id]
+    assert await read() == both
+    await catalog.media.quarantine(second.media.id, scope="media", reason=None)
+    assert await read() == [None] * 4
+    await catalog.media.release(second.media.id)
+    await catalog.media.quarantine(first.media.id, scope="media", reason=None)
+    assert await read() == [second.media.id, None, second.media.id, second.media.id]
+    await catalog.media.release(first.media.id)
+    await catalog.media.delete(second.media.id)
+    assert await read() == [first.media.id, first.media.id, None, first.media.id]
 
 
 async def test_who_comes_second_leaves_nothing(catalog: Catalog, publish: Any, source: Media, clock: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.services.command import within
 from tests.services.proxy import NAME, Proxy, nginx
 from tests.services.samples import text
+from tests.services.scissors import RESET
 from tests.services.served import Served, served
 
 BASE = "/cdn"
@@ -256,6 +257,48 @@ def test_bytes_of_an_upload_arrive_as_they_are_sent(behind: tuple[Served, Proxy]
     within(10, lambda: not list(staging.iterdir()))
     answer = server.client.get("/v1/media", headers=server.auth())
     assert hashlib.sha256(body).hexdigest() not in answer.text
+
+
+def _patched_and_reset(proxy: Proxy, target: str, fields: dict[str, str], size: int, sent: bytes) -> None:
+    """A PATCH of `size` bytes whose connection is reset once `sent` has left."""
+    head = f"PATCH {target} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {size}\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items())
+    with proxy.connect() as connection:
+        connection.sendall(head.encode() + b"\r\n" + sent)
+        time.sleep(0.3)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def _beyond(server: Served, path: str, before: int) -> int:
+    """The offset, once it is beyond this one and moves no more; a reset takes with it what nginx had not read yet."""
+    head = {"Tus-Resumable": "1.0.0"}
+    now = int(server.client.head(path, headers=head).headers["upload-offset"])
+    time.sleep(0.2)
+    return now if before < now == int(server.client.head(path, headers=head).headers["upload-offset"]) else 0
+
+
+@pytest.mark.parametrize("protocol", ["tus", "draft"])
+def test_an_upload_that_is_cut_goes_on(behind: tuple[Served, Proxy], protocol: str) -> None:
+    """What came before a reset is kept, for nginx hands on each byte as it comes; nothing waits in its own files."""
+    server, proxy = behind
+    body = text(6_000_000, f"resumed {protocol}".encode())
+    told = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    begun = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(body))}
+    if protocol == "draft":
+        told = {"Upload-Complete": "?1", "Content-Type": "application/partial-upload", "Upload-Draft-Interop-Version": "8"}
+        begun = {"Upload-Complete": "?0", "Upload-Length": str(len(body)), "Upload-Draft-Interop-Version": "8"}
+    answer = server.client.post("/v1/uploads", headers={**server.auth(), **begun})
+    assert answer.status_code == 201, answer.text
+    location = str(answer.headers["location"]).removeprefix(f"https://{NAME}")
+    path, offset = location.removeprefix(BASE), 0
+    for cut in (1_000_000, 2_500_000):
+        _patched_and_reset(proxy, location, {**told, "Upload-Offset": str(offset)}, len(body) - offset, body[offset : offset + cut])
+        before, offset = offset, within(10, lambda before=offset: _beyond(server, path, before))
+        assert before < offset <= before + cut
+    answer = server.client.patch(path, content=body[offset:], headers={**told, "Upload-Offset": str(offset)})
+    assert answer.status_code == (204 if protocol == "tus" else 201), answer.text
+    media = answer.headers["upload-media-id"]
+    assert hashlib.sha256(server.client.get(f"/v1/media/{media}", headers=server.auth()).content).digest() == hashlib.sha256(body).digest()
+    assert not [each for each in (proxy.folder / "client_body").rglob("*") if each.is_file()], "nothing is spooled"
 
 
 def test_a_slow_reader_gets_all(behind: tuple[Served, Proxy]) -> None:

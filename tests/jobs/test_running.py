@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from shutil import copytree
@@ -16,7 +16,8 @@ from ulid import ULID
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.jobs import LeaseLost
 from mediacdn.config import Database, Jobs
-from mediacdn.errors import StorageUnavailable, TooManyRequests, Undecodable
+from mediacdn.errors import CatalogUnavailable, Overloaded, StorageUnavailable, TooManyRequests, Unavailable, Undecodable
+from mediacdn.jobs import runner as running_jobs
 from mediacdn.jobs.backoff import hopeless, pause
 from mediacdn.jobs.bell import Bell
 from mediacdn.jobs.lanes import work_lanes
@@ -103,18 +104,37 @@ async def test_a_fault_of_the_moment_is_tried_again(catalog: Catalog) -> None:
         nonlocal tries
         tries += 1
         if tries < 3:
-            raise StorageUnavailable()
+            raise Overloaded()
 
     async with worker(catalog, {"k": work}):
         job = await over(catalog, await asked(catalog))
     assert (job.state, job.attempts, tries, job.error_code) == (JobState.COMPLETED, 3, 3, None)
 
 
+async def test_an_outage_costs_no_attempts(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the storage is away, the job is done when it is back; only one that grows old by it is given up."""
+    tries = 0
+
+    async def work(running: Running) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 9:
+            raise StorageUnavailable("Away") if tries % 2 else CatalogUnavailable()
+
+    async with worker(catalog, {"k": work}):
+        job = await over(catalog, await asked(catalog))
+        assert (job.state, job.attempts, tries, job.error_code) == (JobState.COMPLETED, 1, 9, None)
+        tries = -100
+        monkeypatch.setattr(running_jobs, "PATIENCE", timedelta(0))
+        job = await over(catalog, await asked(catalog))
+    assert (job.state, job.attempts, tries) == (JobState.FAILED, 3, -97)
+
+
 @pytest.mark.parametrize(
     ("error", "attempts", "code", "message"),
     [
         (Undecodable("The picture is truncated"), 1, "undecodable", "The picture is truncated"),
-        (StorageUnavailable("Away"), 3, "storage_unavailable", "Away"),
+        (Unavailable("Away"), 3, "unavailable", "Away"),
         (RuntimeError("/secret/path"), 3, "internal_error", "The work failed on a fault of the server"),
     ],
 )

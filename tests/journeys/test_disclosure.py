@@ -49,7 +49,17 @@ def test_a_replay_is_not_answered_from_the_past(server: Served, picture: bytes, 
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/sign", "/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV/sign", "/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV/quarantine"]
+    "path",
+    [
+        "/v1/sign",
+        "/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV/sign",
+        "/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV/quarantine",
+        "/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV/variants",
+        "/v1/media/01ARZ3NDEKTSV4RRFFQ69G5FAV/tasks/hls",
+        "/v1/admin/purge",
+        "/v1/admin/move",
+        "/v1/uploads/presigned",
+    ],
 )
 def test_a_stranger_is_refused_before_the_body_is_read(server: Served, path: str) -> None:
     for body in (b"{", b"[" * 100_000, b'{"nonsense": 1}'):

@@ -103,7 +103,9 @@ def test_the_description_is_served_here(server: Served) -> None:
     assert not re.findall(r"(?:src|href)=['\"]https?:", page.text)
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/v1", "/v1/media/x/y/z", "/%2e%2e/etc/passwd", "/v1/media//record"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/v1", "/v1/media/x/y/z", "/%2e%2e/etc/passwd", "/v1/media//record", "/v1/movies", "/media", "/media-files/x"]
+)
 def test_unknown_paths_are_problems(server: Served, path: str) -> None:
     answer = server.client.get(path)
     assert answer.status_code in (401, 404)

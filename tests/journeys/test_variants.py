@@ -1,10 +1,12 @@
 """Thumbnails, presets and ad-hoc variants over a real socket, with the worker beside the server: who may have them, what they are, and what they follow."""
 
+import asyncio
 import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +220,26 @@ def test_forms_are_told_of_and_made_ahead(server: Served) -> None:
     assert server.client.get(f"/v1/media/{server.upload(text(99, b'forms'))['id']}/variants", headers=server.auth()).json()["presets"] == []
 
 
+def test_what_one_caller_has_made_ahead_leaves_room_for_others(server: Served) -> None:
+    media = server.upload(photo(64, 64, (8, 120, 9)))["id"]
+    path = f"/v1/media/{media}/variants"
+
+    async def asked() -> list[int]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+            slow = [f"w={1500 + number},h=1500,fit=fill,blur=20,format=png" for number in range(20)]
+            answers = [asyncio.ensure_future(client.post(path, json={"variant": each}, headers=server.auth())) for each in slow]
+            refused = [await each for _, each in zip(range(4), asyncio.as_completed(answers), strict=False)]
+            assert [each.status_code for each in refused] == [429] * 4
+            begun = [each for each in answers if not each.done()]
+            preset = await client.get(f"/v1/media/{media}/v/small", headers=server.auth())
+            assert preset.status_code == 200
+            assert sum(not each.done() for each in begun) >= 8, "the preset waits for one of them at the most"
+            return [each.status_code for each in await asyncio.gather(*answers)]
+
+    answers = asyncio.run(asked())
+    assert (answers.count(200), answers.count(429)) == (16, 4)
+
+
 def test_a_form_whose_own_media_goes(server: Served) -> None:
     """Withheld, it is withheld wherever it is asked for; deleted, it is made again."""
     media = server.upload(photo(700, 350, (90, 9, 90)), public="true")["id"]
@@ -230,12 +252,63 @@ def test_a_form_whose_own_media_goes(server: Served) -> None:
     server.client.get(path)
     server.client.post(f"/v1/media/{derived}/quarantine", json={"scope": "media"}, headers=admin)
     assert [server.client.get(each).status_code for each in (path, f"/v1/media/{media}")] == [451, 200]
+    changed = server.client.patch(f"/v1/media/{media}/record", json={"tags": ["seen"]}, headers=admin)
+    assert changed.status_code == 200, changed.text  # and the form is looked for anew
+    assert server.client.get(path).status_code == 451
     server.client.delete(f"/v1/media/{derived}/quarantine", headers=admin)
     assert server.client.get(path).status_code == 200
     assert server.client.delete(f"/v1/media/{derived}", headers=admin).status_code == 204
     for _ in range(2):
         again = server.client.get(path)
         assert (again.status_code, again.content) == (200, first.content)
+
+
+def _own(server: Served, media: str, relationship: str) -> str:
+    items = server.client.get(f"/v1/media/{media}/derivatives", params={"relationship": relationship}, headers=server.auth()).json()[
+        "items"
+    ]
+    [derived] = [each["id"] for each in items]
+    return str(derived)
+
+
+def _settled(server: Served, media: str) -> None:
+    """Wait until nobody changes the media any more."""
+    path = f"/v1/media/{media}/record"
+    until(lambda: server.client.get(path, headers=server.auth()).json()["facts"])
+    until(lambda: {each["status"] for each in _tasks(server, media)} == {"Completed"})
+
+
+def test_a_form_whose_own_media_has_expired(tmp_path: Path) -> None:
+    """By the lane, which a connection that stays open comes to, as by the route. Nobody has swept it yet."""
+    with served(tmp_path, TOML) as own:
+        media = own.upload(photo(710, 350, (90, 9, 91)), public="true")["id"]
+        path = f"/v1/media/{media}/v/small"
+        assert [own.client.get(path).status_code for _ in range(3)] == [200] * 3
+        soon = {"expires_at": (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()}
+        assert own.client.patch(f"/v1/media/{_own(own, media, 'small')}/record", json=soon, headers=own.auth()).status_code == 200
+        assert [own.client.get(path).status_code for _ in range(3)] == [200] * 3
+        time.sleep(1.6)
+        answers = [own.client.get(path, headers=headers) for headers in ({}, {}, {"Connection": "close"})]
+        assert [answer.status_code for answer in answers] == [410] * 3
+
+
+def test_a_form_whose_record_was_changed_is_still_that_form(server: Served) -> None:
+    """Not made again beside itself, which would be a way around its being withheld; and nobody's upload of its bytes becomes it, which would go with its source."""
+    media = server.upload(photo(720, 350, (90, 9, 92)), public="true")["id"]
+    path, admin = f"/v1/media/{media}/v/small", server.auth("root", "admin")
+    _settled(server, media)
+    small = server.client.get(path).content
+    derived = _own(server, media, "small")
+    assert server.client.patch(f"/v1/media/{derived}/record", json={"title": "Mine"}, headers=server.auth()).status_code == 200
+    twin = server.upload(small, sub="bob", public="true")
+    assert twin["id"] != derived
+    server.client.post(f"/v1/media/{derived}/quarantine", json={"scope": "media"}, headers=admin)
+    assert (
+        server.client.patch(f"/v1/media/{media}/record", json={"title": "Whose card is another"}, headers=server.auth()).status_code == 200
+    )
+    assert [server.client.get(path).status_code for _ in range(2)] == [451] * 2
+    assert server.client.delete(f"/v1/media/{media}", headers=admin).status_code == 204
+    assert server.client.get(f"/v1/media/{twin['id']}").content == small
 
 
 def test_a_variant_that_made_room_is_made_again(server: Served) -> None:

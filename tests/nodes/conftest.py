@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.nodes import Nodes, many_nodes
+from tests.services.nodes import Nodes, many_nodes, s3_storage
 from tests.services.postgres import PostgresServer
 from tests.services.samples import png
+from tests.services.swift import SwiftServer
 from tests.services.valkey import ValkeyServer
 
 ELSEWHERE = {
@@ -55,7 +56,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def nodes(postgres_server: PostgresServer, postgres_template: str, valkey_server: ValkeyServer) -> Iterator[Nodes]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SwiftServer, str]]:
+    """The storage of all nodes, and its table in their configuration."""
+    with s3_storage(tmp_path_factory.mktemp("nodes") / "s3") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def nodes(
+    postgres_server: PostgresServer, postgres_template: str, valkey_server: ValkeyServer, s3: tuple[SwiftServer, str]
+) -> Iterator[Nodes]:
     """Seldom sweeps and looks, so that what is quick is the bus' and the broker's doing."""
     database = postgres_server.create_database(postgres_template)
     folder = Path(tempfile.mkdtemp(prefix="mediacdn-nodes-"))
@@ -64,6 +74,8 @@ def nodes(postgres_server: PostgresServer, postgres_template: str, valkey_server
             folder,
             postgres_server.url(database),
             valkey_server.url,
+            storage=s3[1],
+            plugins=("s3",),
             sweep_every=SWEEP,
             poll_beside=SWEEP,
             rate=1_000_000,

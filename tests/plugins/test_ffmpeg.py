@@ -456,6 +456,14 @@ def test_what_is_planned(tmp_path: Path) -> None:
         media = Media(**{**{name: getattr(given, name) for name in given.__struct_fields__}, "kind": media_type.split("/")[0], **fields})
         return [(each.recipe, each.required) for each in mediacdn_plan_jobs(media)]
 
-    assert plans("video/mp4") == [("film-look", False), ("hls", True), ("poster", False), ("thumb-film", False), ("storyboard", False)]
-    assert plans("audio/mpeg") == [("film-look", False), ("hls", False), ("waveform", False)]
+    assert plans("video/mp4") == [
+        ("film-look", False),
+        ("hls", True),
+        ("poster", False),
+        ("thumb-film", False),
+        ("storyboard", False),
+        ("preview", False),
+    ]
+    heard = ("film-look", "hls", "cover", "loudness", "waveform", "waveform-picture")
+    assert plans("audio/mpeg") == [(each, False) for each in heard]
     assert plans("image/png") == plans("video/x-unknown") == plans("video/mp4", source_id="x") == []

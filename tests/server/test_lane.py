@@ -19,7 +19,7 @@ from msgspec import Struct
 from mediacdn.config import Server
 from mediacdn.server.deadlines import deadline_protocol
 from mediacdn.server.framing import MAX_TURN
-from mediacdn.server.lane import HOT, Lane
+from mediacdn.server.lane import HOT, MOST_AT_ONCE, Lane
 from mediacdn.server.run import serve
 
 SIZE = 3_000_000
@@ -118,6 +118,11 @@ class Place:
         client.connect(("127.0.0.1", int(self._bound[0].rpartition(":")[2])))
         self._clients.append(client)
         return client
+
+    def hold(self) -> None:
+        """Keep the event loop for a moment, so that what comes meanwhile is one turn's."""
+        self._loop.call_soon_threadsafe(time.sleep, 0.3)
+        time.sleep(0.1)
 
     def leave(self) -> None:
         """Begin a graceful end."""
@@ -334,6 +339,92 @@ def test_known_fields_do_not_lengthen_what_a_head_may_be(place: Any) -> None:
     assert said(running, client, AGENT % (b"/hot", b""), AGENT % (b"/hot", b"")) == [b"lane"] * 2
     client.sendall(AGENT % (b"/hot/" + b"0" * 2000 + b"20", b""))
     assert taken(client).startswith(b"HTTP/1.1 431 ")
+
+
+def _readers(running: Any, number: int) -> list[socket.socket]:
+    """Connections whose fields are known."""
+    clients = [running.connect() for _ in range(number)]
+    for client in clients:
+        assert said(running, client, AGENT % (b"/hot", b"")) == [b"lane"]
+    return clients
+
+
+def _noted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, order: list[str]) -> None:
+    real = getattr(owner, name)
+
+    def noting(*args: Any) -> Any:
+        order.append(name)
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, noting)
+
+
+def test_answers_of_one_turn_leave_together(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = place()
+    order: list[str] = []
+    clients = _readers(running, 2 * MOST_AT_ONCE + 5)
+    _noted(monkeypatch, running, "answer", order)
+    _noted(monkeypatch, Lane, "_deliver", order)
+    running.hold()
+    for number, client in enumerate(clients, 1):
+        client.sendall(AGENT % (b"/hot/%d" % number, b""))
+    for number, client in enumerate(clients, 1):
+        assert heard(client, 1) == [(b"lane", running.content[:number])], "each its own"
+    waiting = [order[:at].count("answer") - order[:at].count("_deliver") for at in range(len(order) + 1)]
+    assert waiting[-1] == 0
+    assert max(waiting) == MOST_AT_ONCE
+
+
+def test_one_answer_that_fails_holds_up_no_other(place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    running = place()
+    clients = _readers(running, 3)
+    deliver = Lane._deliver
+
+    def failing(lane: Lane, prepared: Any) -> None:
+        if prepared.head[1] == b"content-length: 2\r\n":
+            raise LookupError("on purpose")
+        deliver(lane, prepared)
+
+    monkeypatch.setattr(Lane, "_deliver", failing)
+    running.hold()
+    for number, client in enumerate(clients, 1):
+        client.sendall(AGENT % (b"/hot/%d" % number, b""))
+    assert [taken(clients[1]), *(heard(clients[at], 1)[0][1] for at in (0, 2))] == [b"", running.content[:1], running.content[:3]]
+    assert "on purpose" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("then", "answers"),
+    [
+        (lambda lane: lane.shutdown(), 1),
+        (lambda lane: lane._tick() or lane.shutdown(), 1),
+        (lambda lane: lane.eof_received() or lane.transport.close(), 1),
+        (lambda lane: lane.data_received(AGENT % (b"/hot/8", b"")), 2),
+        (lambda lane: lane.transport.abort() or lane.connection_lost(None), 0),
+    ],
+)
+def test_what_was_decided_leaves_before_anything_else(
+    place: Any, monkeypatch: pytest.MonkeyPatch, then: Callable[[Any], Any], answers: int
+) -> None:
+    running = place()
+    [client] = _readers(running, 1)
+    running.sent.clear()
+    again = Lane._again
+
+    def known(lane: Any, data: bytes) -> bool:
+        lane._again = lambda data: again(lane, data)
+        lane._idle_since = -1e9  # as if its time were up
+        lane.loop.call_soon(then, lane)  # before the turn's answers leave
+        return again(lane, data)
+
+    monkeypatch.setattr(Lane, "_again", known)
+    client.sendall(AGENT % (b"/hot/9", b""))
+    client.settimeout(1)
+    if answers == 2:
+        assert heard(client, 2) == [(b"lane", running.content[:9]), (b"lane", running.content[:8])]
+    else:
+        assert taken(client).partition(b"\r\n\r\n")[2] == running.content[: 9 * answers]
+        assert running.sent == [9 * answers], "told once"
 
 
 def test_fields_that_always_differ_are_soon_not_compared(place: Any) -> None:

@@ -46,3 +46,37 @@ def storage(name: str, root: Path, door: str = "") -> str:
 
 
 PLUGINS = 'plugins = ["local", "jwt", "bucket"]\n'
+
+MORTAL = '''
+"""Kills its process with the first object that it removes, once the file of MORTAL_MARK is there: after the removal, before anybody hears of it."""
+
+import os
+import signal
+
+from mediacdn.testing.folder import FolderStorage
+from mediacdn_local.storage import LocalStorage
+
+
+def mortal(kind):
+    delete = kind.delete
+
+    async def dying(self, key):
+        await delete(self, key)
+        mark = os.environ["MORTAL_MARK"]
+        if key.startswith("originals/") and os.path.exists(mark):
+            os.unlink(mark)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    kind.delete = dying
+
+
+mortal(FolderStorage)
+mortal(LocalStorage)
+'''
+
+
+def make_mortal(folder: Path) -> None:
+    """Have what is installed in `folder` die of a removal (see MORTAL)."""
+    (folder / "mortal.py").write_text(MORTAL)
+    module = folder / "bucket.py"
+    module.write_text(module.read_text() + "\n\nimport mortal  # noqa: E402, F401\n")

@@ -1,6 +1,7 @@
 """Many nodes on one machine: API nodes of several processes each and workers, every one with a data directory of its own, over one PostgreSQL, one Valkey and one
-shared storage, behind nginx on the loopback address. The storage is a parameter: the TOML of its table, and plugins and environment that it needs."""
+shared storage, behind nginx on the loopback address. The storage is a parameter: the TOML of its table, and plugins and environment that it needs; S3 is at hand."""
 
+import asyncio
 import base64
 import json
 import os
@@ -24,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mediacdn.edge.stamps import NAME, SEEN
+from tests.services.buckets import BUCKET, MIB, open_bucket
+from tests.services.swift import SwiftServer
 
 SETTLED_WITHIN = 3.0
 ISSUER = "https://id.example"
@@ -161,6 +164,7 @@ class Node(Process):
     """An API node, always at the same port: `url`, and a client of its own that goes past nginx."""
 
     def __init__(self, config: Path, environ: Mapping[str, str], folder: Path, processes: int) -> None:
+        self.processes = processes
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "mediacdn", "serve", "--no-worker", "--workers", str(processes), "--port", str(self.port)]
@@ -239,6 +243,7 @@ class Nodes:
         self.nodes = [Node(self.config, own, folder / f"node{number}", processes) for number in range(nodes)]
         worker = [sys.executable, "-m", "mediacdn", "worker", "--config", str(self.config), "--json", "--data"]
         self.workers = [Process([*worker, str(folder / f"worker{number}")], own, folder / f"worker{number}") for number in range(workers)]
+        self._environ = own
         self._nginx: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -266,6 +271,10 @@ class Nodes:
         with ThreadPoolExecutor() as threads:
             for each in [threads.submit(each.stop) for each in [*self.nodes, *self.workers]]:
                 each.result()
+
+    def another(self, name: str, processes: int) -> Node:
+        """One more node over what they share, of so many processes; the caller starts and stops it, and nginx does not know it."""
+        return Node(self.config, self._environ, self.folder / name, processes)
 
     def token(self, sub: str = "alice", scope: str = "write", expires: str = "1h") -> str:
         with self._lock:
@@ -329,6 +338,26 @@ def many_nodes(folder: Path, database: str, redis: str, **settings: Any) -> Iter
         yield nodes
     finally:
         nodes.stop()
+
+
+@contextmanager
+def s3_storage(folder: Path) -> Iterator[tuple[SwiftServer, str]]:
+    """An S3 service of its own, which finds everything again when it was killed (rclone would have forgotten parts), and the table of a storage in it."""
+    folder.mkdir(parents=True)
+    server = SwiftServer(folder)
+    server.start()
+    try:
+        asyncio.run(_bucket(server.table))
+        where = {"bucket": BUCKET, **server.table, "part_size": 5 * MIB, "connect_timeout": 1.0, "read_timeout": 2.0}
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in where.items())
+        yield server, f'[storage.default]\ndriver = "s3"\n{lines}[uploads]\npart_size = {5 * MIB}\n'
+    finally:
+        server.kill()
+
+
+async def _bucket(table: Mapping[str, Any]) -> None:
+    async with open_bucket(table):
+        return
 
 
 def free_port() -> int:

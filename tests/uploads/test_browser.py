@@ -1,23 +1,18 @@
 """The official client for browsers, tus-js-client, in a page of another site: preflights, resumption after cuts, a server that is killed; and in parts side by side."""
 
 import hashlib
-import shutil
-import tarfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.services.chat import chat
+from tests.services.page import tus_page
 from tests.services.scissors import Scissors
 from tests.services.served import Served
 from tests.uploads.conftest import LIMITS
 
-PACKAGE = Path(__file__).parent.parent.parent / ".test" / "tus-js-client-4.3.1.tgz"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 UPLOAD = """
 async ([endpoint, token, size, seed, options]) => {
   const content = new Uint8Array(size);
@@ -41,29 +36,10 @@ async ([endpoint, token, size, seed, options]) => {
 
 
 @pytest.fixture(scope="module")
-def script() -> str:
-    if not PACKAGE.exists():
-        pytest.fail(f"tus-js-client is missing: make {PACKAGE.parent.name}/{PACKAGE.name}")
-    with tarfile.open(PACKAGE) as packed:
-        file = packed.extractfile("package/dist/tus.min.js")
-        assert file is not None
-        return file.read().decode()
-
-
-@pytest.fixture(scope="module")
-def page(script: str) -> Iterator[tuple[Page, str]]:
+def page() -> Iterator[tuple[Page, str]]:
     """A page of another site with the client in it, and that site's origin."""
-    found = next((path for path in map(shutil.which, ("chromium-headless-shell", "chromium")) if path), None)
-    if found is None:
-        pytest.fail("Chromium is missing; as root: apt-get install -y --no-install-recommends chromium-headless-shell")
-    with chat() as site, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        shown = browser.new_page()
-        shown.set_default_timeout(60_000)
-        shown.goto(site.page(""))
-        shown.add_script_tag(content=script)
-        yield shown, site.origin
-        browser.close()
+    with tus_page() as shown:
+        yield shown
 
 
 @pytest.fixture(scope="module")

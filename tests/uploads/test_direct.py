@@ -234,3 +234,26 @@ def test_what_never_completes_is_reaped(tmp_path: Path, door: FolderDoor) -> Non
             time.sleep(0.1)
         assert not [*(tmp_path / "uploads").iterdir()]
         assert not [*(door._root / "parts").iterdir()]
+
+
+def test_what_is_sent_after_the_promotion_is_removed(tmp_path: Path, door: FolderDoor) -> None:
+    """A presigned URL stays good when its upload has ended: nobody would ever ask for what is sent to it then."""
+    toml = bucket.PLUGINS + TOML.replace('direct = "incoming"', 'direct = "incoming"\ndirect_expires_in = 3')
+    toml += '[storage.default]\ndriver = "local"\n' + bucket.storage("incoming", door._root, door.url)
+    with served(tmp_path, toml, environ=bucket.install(tmp_path / "plugin"), arguments=()) as own:
+        body = os.urandom(5000)
+        offer = ask(own, len(body)).json()
+        send(offer, body)
+        media = complete(own, offer).json()["id"]
+        assert record(own, media, over)["status"] == "READY"
+        send(offer, os.urandom(5000))
+
+        def left() -> list[str]:
+            return [each.name for each in (door._root / "objects").iterdir() if media in each.name]
+
+        assert left()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and left():
+            time.sleep(0.1)
+        assert not left()
+        assert got(own, media) == body

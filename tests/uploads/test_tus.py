@@ -4,12 +4,15 @@ import base64
 import hashlib
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.services.samples import png
+from tests.services.served import served
 from tests.uploads.conftest import OFFSET, Speaker, metadata
 
 MIB = 1024 * 1024
@@ -140,6 +143,27 @@ def test_what_cannot_be_joined(speaker: Speaker) -> None:
     foreign = speaker.url(speaker.begin(3, body=b"abc", Upload_Concat="partial", sub="bob"))
     for url, status in ((whole, 400), (open_, 400), (foreign, 404), ("/v1/uploads/x", 404)):
         assert speaker.begin(None, Upload_Concat=f"final;{url}").status_code == status
+    part = speaker.url(speaker.begin(3, body=b"abc", Upload_Concat="partial"))
+    assert speaker.begin(None, Upload_Concat=f"final;{part} {speaker.server.url}{part}").status_code == 400, "once is enough"
+
+
+def test_bytes_that_nobody_announced_count_for_the_rate(tmp_path: Path) -> None:
+    """Neither of the upload's length nor of the request's there is a word; what came within the rate is kept."""
+
+    def some(count: int) -> Iterator[bytes]:
+        for _ in range(count):
+            yield os.urandom(MIB)
+
+    with served(tmp_path, "[limits]\nupload_bytes_per_second = 1000.0\nupload_bytes_burst = 6_000_000.0\n") as own:
+        tus = {"Tus-Resumable": "1.0.0"}
+        url = own.client.post("/v1/uploads", headers={**own.auth(), **tus, "Upload-Defer-Length": "1"}).headers["location"]
+        answers = []
+        for _ in range(4):
+            offset = own.client.head(url, headers=tus).headers["upload-offset"]
+            answers.append(own.client.patch(url, content=some(2), headers={**tus, "Upload-Offset": offset, "Content-Type": OFFSET}))
+        assert [answer.status_code for answer in answers] == [204, 204, 429, 429]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert 4 * MIB <= int(own.client.head(url, headers=tus).headers["upload-offset"]) <= 6_000_000
 
 
 CREATIONS: list[tuple[str, dict[str, str], int, str]] = [

@@ -14,6 +14,8 @@ import pytest
 from benchmarks.resume import run
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.uploads import Step
+from tests.services import bucket
+from tests.services.command import within
 from tests.services.served import served
 from tests.services.workshop import Bench
 from tests.uploads.conftest import LIMITS, OFFSET, Speaker
@@ -127,6 +129,37 @@ def test_an_upload_whose_process_died_before_its_end(tmp_path: Path, asked: bool
         assert not speaker.staged(url)
 
 
+@pytest.mark.parametrize("kind", ["files", "parts"])
+def test_a_duplicate_whose_process_died_with_its_bytes(tmp_path: Path, kind: str) -> None:
+    """The twin's bytes serve both, and the upload is over before its own are removed: who dies there need not be sent anything again."""
+    environ = {**bucket.install(tmp_path / "plugin"), "MORTAL_MARK": str(tmp_path / "mark")}
+    bucket.make_mortal(tmp_path / "plugin")
+    where = bucket.storage("default", tmp_path / "bucket") if kind == "parts" else '[storage.default]\ndriver = "local"\n'
+    toml = bucket.PLUGINS + LIMITS + where + "[lifecycle]\nsweep_every = 0.2\n"
+    body = b"\x00" + os.urandom(SIZE)
+    with served(tmp_path / "data", toml, environ=environ) as server:
+        speaker = Speaker(server)
+        first = server.upload(body)["id"]
+        url = speaker.url(speaker.begin(SIZE + 1))
+        assert speaker.patch(url, 0, body[:1_000_000]).status_code == 204
+        (tmp_path / "mark").touch()
+        with pytest.raises(httpx.TransportError):
+            speaker.patch(url, 1_000_000, body[1_000_000:])
+        server.process.wait(10)
+        assert not (tmp_path / "mark").exists()
+    with served(tmp_path / "data", toml, environ=environ, arguments=()) as server:
+        speaker = Speaker(server)
+        head = speaker.head(url)
+        assert (head.status_code, head.headers["upload-media-id"]) == (200, first)
+        assert speaker.patch(url, SIZE + 1, b"").headers["upload-media-id"] == first
+        assert speaker.media(first) == body
+        for _ in range(100):
+            if not speaker.staged(url):
+                break
+            time.sleep(0.05)
+        assert not speaker.staged(url)
+
+
 def test_sessions_of_one_owner_are_counted(tmp_path: Path) -> None:
     with served(tmp_path, "[uploads]\nper_owner = 2\n") as server:
         speaker = Speaker(server)
@@ -144,3 +177,27 @@ def test_cut_and_killed_by_the_dozen(tmp_path: Path) -> None:
     assert report.cuts + report.kills >= 25
     assert report.kills >= 2
     assert report.clean, report
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_node_without_the_files_refuses_at_once(tmp_path: Path, crashed: bool) -> None:
+    """A node that does not share the folder says 410 before it takes a byte, and its log says why; also when it were to begin a file of its own."""
+    body = b"\x00" + os.urandom(SIZE)
+    with served(tmp_path, LIMITS) as server:
+        speaker = Speaker(server)
+        url = speaker.url(speaker.begin(len(body)))
+        assert speaker.patch(url, 0, body[:1_000_000]).status_code == 204
+        (tmp_path / "uploads").rename(tmp_path / "elsewhere")
+        if crashed:
+            server.kill()
+
+            async def crash(catalog: Catalog) -> None:
+                assert await catalog.uploads.take(url.rpartition("/")[2].partition(".")[0], 1_000_000) is not None
+
+            Bench(tmp_path).do(crash)
+            server.start()
+        answer = speaker.patch(url, 1_000_000, body[1_000_000:])
+        assert (answer.status_code, answer.json()["code"]) == (410, "upload_gone")
+        within(5, lambda: any("uploads.directory" in line for line in list(server.log)))
+        assert speaker.head(url).status_code == 410, "a client begins another"
+        assert not list((tmp_path / "uploads").iterdir())

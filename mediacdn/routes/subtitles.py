@@ -1,0 +1,166 @@
+"""Subtitles of a media: given in a language, replaced, and taken away. They are read like any other output, and listed by the manifests of streams."""
+
+from typing import Annotated, Any
+
+from litestar import HttpMethod, Request, Response, delete, put, route
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import Parameter as Param
+from litestar.params import QueryParameter
+from litestar.response.base import ASGIResponse
+
+from mediacdn.access import Access
+from mediacdn.catalog.packages import SUBTITLES, PackageRows
+from mediacdn.config import Limits
+from mediacdn.derivation.maker import Maker
+from mediacdn.errors import (
+    Conflict,
+    ContentRefused,
+    EncodingRefused,
+    InvalidParameter,
+    NotFound,
+    OverLimits,
+    QuotaExceeded,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    Undecodable,
+    UnsupportedType,
+)
+from mediacdn.http.languages import language_tag
+from mediacdn.ingest import Ingest
+from mediacdn.lifecycle import Lifecycle
+from mediacdn.routes.bodies import raw
+from mediacdn.routes.callers import header_map
+from mediacdn.routes.contract import ACTS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
+from mediacdn.routes.media import BYTES, ETAG, Id, Reads
+from mediacdn.routes.records import Records
+from mediacdn.routes.views import Addresses, Record
+
+ACTION = "subtitles"
+"""The action that reads what is given."""
+Asked = Request[Any, Any, Any]
+Language = Annotated[str, Param(description="A language tag (BCP 47), such as `en` or `pt-BR`")]
+_MOST_LABEL = 100
+_BODY = RequestBody(
+    required=True,
+    description="WebVTT or SubRip, in UTF-8; which of the two is told by the text itself.",
+    content={name: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)) for name in ("text/vtt", "application/x-subrip")},
+)
+
+
+class TextBody(Operation):
+    """OpenAPI of a body that the framework never parses."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _BODY
+
+
+def subtitle_routes(
+    records: Records,
+    *,
+    reads: Reads,
+    ingest: Ingest,
+    maker: Maker,
+    lifecycle: Lifecycle,
+    rows: PackageRows,
+    limits: Limits,
+    access: Access,
+    addresses: Addresses,
+) -> list[Any]:
+    """The handlers of this file."""
+    methods = [HttpMethod.GET, HttpMethod.HEAD]
+    location = ResponseHeader(name="Location", description="Where they are read", documentation_only=True)
+
+    async def body(request: Asked) -> bytes:
+        headers, most = header_map(request.scope), limits.max_subtitles_size
+        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            raise EncodingRefused()
+        content = bytearray()
+        async for chunk in raw(request.receive):
+            content += chunk
+            if len(content) > most:
+                raise TooLarge(f"Subtitles have at most {most} bytes", max_upload_size=most)
+        return bytes(content)
+
+    def tag(language: str) -> str:
+        found = language_tag(language)
+        if found is None:
+            raise InvalidParameter(f"{language[:60]!r} is no language tag, such as en or pt-BR")
+        return found
+
+    @put(
+        "/v1/media/{media_id:str}/subtitles/{language:str}",
+        operation_class=TextBody,
+        status_code=201,
+        request_max_body_size=None,
+        guards=[records.known],
+        responses={
+            **answers(Record, "The record of those that took the place of others, or were there"),
+            **problems(
+                *ACTS, Conflict, ContentRefused, EncodingRefused, OverLimits, QuotaExceeded, StorageFull, TooLarge, TooManyRequests, Undecodable, UnsupportedType
+            ),
+        },
+        response_headers=[location],
+        security=WITH_TOKEN,
+        tags=["streams"],
+    )  # fmt: skip
+    async def give(
+        request: Asked,
+        media_id: Id,
+        language: Language,
+        label: Annotated[
+            str | None, QueryParameter(name="label", description="What viewers are shown; by default the tag", max_length=_MOST_LABEL)
+        ] = None,
+    ) -> Response[Record]:
+        """Give a film its subtitles in a language, or others in their place: 201, or 200 where there were some."""
+        caller = await records.caller(request)
+        source = await records.actionable(caller, media_id, "write")
+        assert caller.principal is not None
+        written = tag(language)
+        if source.kind not in ("video", "audio"):
+            raise UnsupportedType(f"A media of the type {source.media_type} has no subtitles")
+        if label is not None and not (label.strip() and label.isprintable() and '"' not in label):
+            raise InvalidParameter("A label is printable text without quotation marks")
+        await ingest.admit(caller.principal, None)
+        content = await body(request)
+        relationship = SUBTITLES + written
+        there = {each.relationship for each in await rows.subtitles(source.id)}
+        if relationship not in there and len(there) >= limits.max_subtitles:
+            raise Conflict(f"A media has subtitles in at most {limits.max_subtitles} languages")
+        spec = {"language": written, "label": (label or written).strip()}
+        made = await maker.attach(source, content, ACTION, spec, relationship, limits.quota_per_owner)
+        for old in await rows.before(made):
+            await lifecycle.delete(old)
+        shown = addresses.record(made, storage=access.sees_storage(caller))
+        where = addresses.url(f"/v1/media/{source.id}/subtitles/{written}")
+        return Response(shown, status_code=200 if relationship in there else 201, headers={"Location": where})
+
+    @delete("/v1/media/{media_id:str}/subtitles/{language:str}", responses=problems(*ACTS), security=WITH_TOKEN, tags=["streams"])
+    async def take(request: Asked, media_id: Id, language: Language) -> None:
+        """Take the subtitles of a language away; manifests list them no more."""
+        source = await records.actionable(await records.caller(request), media_id, "write")
+        found = [each.id for each in await rows.subtitles(source.id) if each.relationship == SUBTITLES + tag(language)]
+        if not found:
+            raise NotFound("There are no subtitles in this language")
+        for each in found:
+            await lifecycle.delete(each)
+
+    @route(
+        "/v1/media/{media_id:str}/subtitles/{language:str}",
+        http_method=methods, responses=BYTES, response_headers=[ETAG], security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"],
+    )  # fmt: skip
+    async def read(request: Asked, media_id: Id, language: Language) -> ASGIResponse:
+        """The subtitles of a language, as WebVTT."""
+        return await reads.answer(request.scope, media_id, rest=f"/subtitles/{language}")  # type: ignore[no-any-return]
+
+    @route(
+        "/s/{token:str}/v1/media/{media_id:str}/subtitles/{language:str}",
+        http_method=methods, responses=BYTES, response_headers=[ETAG], tags=["streams"],
+    )  # fmt: skip
+    async def read_by_prefix(request: Asked, token: str, media_id: Id, language: Language) -> ASGIResponse:
+        """The same below a prefix token."""
+        return await reads.answer(request.scope, media_id, token, rest=f"/subtitles/{language}")  # type: ignore[no-any-return]
+
+    return [give, take, read, read_by_prefix]
