@@ -16,6 +16,7 @@ def check(task: Check, folder: int) -> Checked:
     spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
     decoded_at: dict[Literal["video", "audio"], tuple[float, float]] = {}
     starts: list[float] = []
+    leading = False
     frames = width = height = 0
     words: dict[str, str] = {}
     keys: list[int] = []
@@ -39,6 +40,7 @@ def check(task: Check, folder: int) -> Checked:
                     if not packet.is_keyframe or not [*packet.decode(), *packet.stream.codec_context.decode(None)]:
                         raise Undecodable("A segment that was made does not begin with a picture that decodes")
                 start = float(packet.pts * packet.time_base)
+                leading = leading or (kind == "video" and bool(starts) and not first and start < starts[-1] - 0.001)
                 stop = start + float((packet.duration or 0) * packet.time_base)
                 before = spans.get(kind, (start, stop))
                 spans[kind] = (min(before[0], start), max(before[1], stop))
@@ -62,7 +64,7 @@ def check(task: Check, folder: int) -> Checked:
     return Checked(
         video=lengths.get("video", 0.0), audio=lengths.get("audio", 0.0), width=width, height=height, frames=frames,
         codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words), keys=tuple(keys),
-        starts=tuple(starts), spans=spans, decoded=decoded_at,
+        starts=tuple(starts), leading=leading, spans=spans, decoded=decoded_at,
     )  # fmt: skip
 
 

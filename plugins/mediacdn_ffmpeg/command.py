@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from mediacdn_ffmpeg.copying import Copied
 from mediacdn_ffmpeg.ladder import Rendition
 from mediacdn_ffmpeg.request import Film
 
 ENCODER_THREADS = 1
 """With more, what x264 writes within a bit rate is another thing each time: its threads tell each other what they have spent when they come to it. The renditions,
 the decoder and the filters run beside each other all the same."""
+_NOTHING = Copied()
 MOST_SOUNDS = 8
 TAIL = 0.5
 """Seconds that the last segment has at least, where there is another before it."""
@@ -87,25 +89,32 @@ def _pictures(film: Film, renditions: Sequence[Rendition], tonemaps: bool, cut: 
     return ";".join(graph)
 
 
-def _x264(renditions: Sequence[Rendition], how: How) -> list[str]:
+def _x264(renditions: Sequence[Rendition], how: How, before: int = 0) -> list[str]:
+    """`before` streams of pictures are copied ahead of these."""
     arguments = [
         "-c:v", "libx264", "-preset", how.preset, "-crf", str(how.crf), "-profile:v", "high", "-threads:v", str(ENCODER_THREADS), "-fps_mode:v", "vfr",
     ]  # fmt: skip
-    for number, each in enumerate(renditions):
+    for number, each in enumerate(renditions, before):
         arguments += [f"-maxrate:v:{number}", str(each.rate), f"-bufsize:v:{number}", str(each.rate * 2)]
     return arguments
 
 
-def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str, seconds: int) -> tuple[list[str], list[str]]:
+def hls(
+    film: Film, renditions: Sequence[Rendition], how: How, *, container: str, seconds: int, copied: Copied = _NOTHING
+) -> tuple[list[str], list[str]]:
     """Give the arguments, and the names of the playlists that they make: of the renditions first, then of further tracks of sound."""
     arguments, names, streams = _input(how), [], []
     sounds = film.audio[:MOST_SOUNDS]
     heard = ""
     if renditions:
-        arguments += ["-filter_complex", _pictures(film, renditions, how.tonemaps)]
+        before = 1 if copied.keys else 0
+        made = renditions[before:]
+        if made:
+            arguments += ["-filter_complex", _pictures(film, made, how.tonemaps)]
         count = 0
         for number, each in enumerate(renditions):
-            arguments += ["-map", f"[v{number}]"]
+            assert film.video is not None
+            arguments += ["-map", f"0:{film.video.index}" if number < before else f"[v{number - before}]"]
             if sounds:
                 arguments += ["-map", f"0:{sounds[0].index}"]
                 heard = f",a:{count}"
@@ -113,8 +122,11 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
             names.append(each.name)
             streams.append(f"v:{number}{heard},name:{each.name}")
         others, first = sounds[1:], count
-        arguments += _x264(renditions, how)
-        arguments += _keys(seconds, film.duration)
+        if made:
+            said = [*_x264(made, how, before), *_keys(seconds, film.duration, copied.keys)]
+            arguments += _beside(said, before, len(made)) if before else said
+        if before:
+            arguments += ["-c:v:0", "copy"]
     else:
         others, first = sounds[:1], 0
     for number, sound in enumerate(others):
@@ -123,7 +135,7 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
         names.append(name)
         streams.append(f"a:{first + number},name:{name}")
     if sounds:
-        arguments += _SOUND
+        arguments += ["-c:a", "copy"] if copied.sound else _SOUND
     ending = "m4s" if container == "fmp4" else "ts"
     init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"  # of one stream it takes the name as it stands
     arguments += [
@@ -134,12 +146,22 @@ def hls(film: Film, renditions: Sequence[Rendition], how: How, *, container: str
     return arguments, names
 
 
-def _keys(seconds: int, length: float | None) -> list[str]:
+def _beside(said: Sequence[str], before: int, count: int) -> list[str]:
+    """The same words for an encoder, said of each stream of pictures that is encoded: those that are copied want to hear none of them."""
+    found: list[str] = []
+    for name, value in zip(said[::2], said[1::2], strict=True):
+        own, _, which = name.partition(":v")
+        found += [each for number in range(before, before + count) for each in (f"{own}:v:{number}", value)] if not which else [name, value]
+    return found
+
+
+def _keys(seconds: int, length: float | None, given: Sequence[float] = ()) -> list[str]:
     """A key frame where each segment begins, in every rendition at the same frame, and nowhere else; none just before the end of what lasts for `length` seconds,
-    for players stall at segments of a picture or two."""
+    for players stall at segments of a picture or two. Or those that are `given`."""
     end = "" if length is None else f"*lte(t,{max(length - TAIL, 0):.3f})"
+    forced = ",".join(f"{each:.6f}" for each in given) or f"expr:gte(t,n_forced*{seconds}){end}"
     return [
-        "-force_key_frames:v", f"expr:gte(t,n_forced*{seconds}){end}", "-g:v", "100000", "-keyint_min:v", "100000", "-sc_threshold:v", "0",
+        "-force_key_frames:v", forced, "-g:v", "100000", "-keyint_min:v", "100000", "-sc_threshold:v", "0",
     ]  # fmt: skip
 
 

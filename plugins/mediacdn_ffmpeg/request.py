@@ -141,6 +141,10 @@ class Video(Struct, frozen=True, kw_only=True):
     bits: Count = 8
     hdr: bool = False
     interlaced: bool = False
+    plain: bool = False
+    """Whether it is H.264 that every player decodes, upright, and with square pixels."""
+    keys: Annotated[tuple[Annotated[float, Meta(ge=-1, le=1e7)], ...], Meta(max_length=5000)] = ()
+    """When its key frames are, where that is known without reading all of it."""
     duration: Seconds | None = None
 
 
@@ -152,6 +156,8 @@ class Audio(Struct, frozen=True, kw_only=True):
     channels: Count = 0
     rate: Count = 0
     language: Word = ""
+    plain: bool = False
+    """Whether it is AAC that every player decodes."""
     duration: Seconds | None = None
 
 
@@ -199,6 +205,8 @@ class Checked(Struct, frozen=True, kw_only=True):
     """Of each segment in a container of fragments, the bytes from its beginning to the end of its first picture."""
     starts: Annotated[tuple[float, ...], Meta(max_length=50_000)] = ()
     """When the first picture of each segment is shown."""
+    leading: bool = False
+    """Whether pictures of a segment are shown before its first, which needs the segment before then."""
     spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
     decoded: dict[Literal["video", "audio"], tuple[float, float]] = {}
     """When the first packet and the last one are decoded."""

@@ -11,6 +11,7 @@ from mediacdn_ffmpeg.demuxers import SURE
 from mediacdn_ffmpeg.reading import DAMAGED, TOOLS, film, first, picture_of
 from mediacdn_ffmpeg.request import Audio, Film, Limits, Look, Video
 
+PROFILES = frozenset({"Baseline", "Main", "High"})
 HDR = (16, 18)
 """The transfer functions PQ and HLG (ISO/IEC 23091-2)."""
 
@@ -50,7 +51,7 @@ def _seen(container: Any, task: Look) -> Film:
         audio=tuple(
             Audio(
                 index=each.index, codec=each.codec_context.name[:64], channels=each.channels, rate=each.rate or 0,
-                language=_language(each.language), duration=lengths.get(each.index),
+                language=_language(each.language), plain=each.codec_context.name == "aac" and each.codec_context.profile == "LC", duration=lengths.get(each.index),
             )
             for each in audio
         ),
@@ -68,12 +69,25 @@ def _video(stream: Any, frame: Any, length: float | None, limits: Limits) -> Vid
     rotation = round(frame.rotation / 90) * 90 % 360
     if rotation % 180:
         width, height = height, width
+    context = stream.codec_context
+    square = not aspect or aspect <= 0 or aspect == 1
+    plain = (
+        context.name == "h264" and context.pix_fmt == "yuv420p" and (context.profile or "").removeprefix("Constrained ") in PROFILES
+        and square and not rotation and not frame.interlaced_frame and width % 2 == height % 2 == 0
+    )  # fmt: skip
     rate = stream.average_rate or stream.guessed_rate or 0
     return Video(
         index=stream.index, codec=stream.codec_context.name[:64], width=min(width, 1 << 16), height=height, rotation=rotation,
         frame_rate=round(min(float(rate), 100_000.0), 3), bits=frame.format.components[0].bits, hdr=int(frame.color_trc) in HDR,
         interlaced=bool(frame.interlaced_frame), duration=length,
+        plain=plain, keys=_keys(stream) if plain else (),
     )  # fmt: skip
+
+
+def _keys(stream: Any) -> tuple[float, ...]:
+    """When the key frames are shown, from the first one's beginning, by the container's index."""
+    found = [float(each.timestamp * stream.time_base) for each in stream.index_entries if each.is_keyframe]
+    return tuple(round(each - found[0], 6) for each in found) if 0 < len(found) <= 5000 and found == sorted(found) else ()
 
 
 def _measured(container: Any) -> tuple[dict[int, float], float]:

@@ -10,6 +10,7 @@ from typing import Any
 from mediacdn import Argument, Kit, Made, MadeFile, OverLimits, Sink, Source, Undecodable
 from mediacdn_ffmpeg import command, playlists
 from mediacdn_ffmpeg.config import RENDITION, HlsConfig
+from mediacdn_ffmpeg.copying import Copied, fit
 from mediacdn_ffmpeg.demuxers import DEMUXERS
 from mediacdn_ffmpeg.ladder import Rendition, ladder
 from mediacdn_ffmpeg.making import OFF, Making, open_making, quality
@@ -38,6 +39,16 @@ class Hls:
         )  # fmt: skip
 
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
+        tried: list[Copied] = []
+        try:
+            return await self._made(source, spec, sink, tried)
+        except Undecodable:
+            if not tried:
+                raise
+        return await self._made(source, spec, sink, None)  # what was copied is not fit after all
+
+    async def _made(self, source: Source, spec: Mapping[str, Any], sink: Sink, tried: list[Copied] | None) -> Made:
+        """Make it; what fits is copied, and `tried` told of it, unless that is None."""
         making, media_type = self._making, source.media.media_type
         folder = await sink.folder()
         how = await making.how(media_type, spec)
@@ -45,15 +56,23 @@ class Hls:
             film = await making.looking.film(media_type, file)
             boxes = [int(found[1]) for each in spec["renditions"].split(",") if (found := RENDITION.fullmatch(each))]
             rungs = ladder(film.video.width, film.video.height, boxes) if film.video else []
-            arguments, names = command.hls(film, rungs, how, container=spec["container"], seconds=spec["seconds"])
+            copied = Copied() if tried is None else fit(film, source.media.size, rungs, spec["seconds"])
+            if tried is not None and copied != Copied():
+                tried.append(copied)
+            arguments, names = command.hls(film, rungs, how, container=spec["container"], seconds=spec["seconds"], copied=copied)
             await making.encode(arguments, file, folder, film.duration, lambda share: sink.progress(share * 0.9))
         tracks, sounds, pieces, lists = [], [], [], []
+        starts: list[tuple[float, ...]] = []
         fmp4 = spec["container"] == "fmp4"
         for number, name in enumerate(names):
             rung = rungs[number] if number < len(rungs) else None
             cut = await asyncio.to_thread(listed, folder, name, "m4s" if fmp4 else "ts")
             piece = Piece(name, len(cut), fmp4)
             checked = await self._checked(film, piece, folder, rung)
+            if copied.keys and rung is not None:
+                starts.append(checked.starts)
+                if checked.leading or not aligned(starts):
+                    raise Undecodable("Key frames of the film are not what they seem")
             files, segments, init = await asyncio.to_thread(named, folder, piece, cut)
             pieces += files
             await asyncio.to_thread(write, folder, f"{name}.playlist", playlists.media_playlist(segments, init))
@@ -99,6 +118,11 @@ class Hls:
         if made > wanted + slack and made > film.duration + slack:
             raise Undecodable(f"What was made is {made:.1f} s long, and the film {wanted:.1f} s: its times are damaged")
         return checked
+
+
+def aligned(starts: list[tuple[float, ...]]) -> bool:
+    """Whether the segments of renditions begin at the same pictures."""
+    return all(len(each) == len(starts[0]) and all(abs(a - b) < 0.01 for a, b in zip(each, starts[0], strict=True)) for each in starts[1:])
 
 
 def rate(film: Film, found: float) -> float:
