@@ -353,6 +353,8 @@ class Extract(Struct, frozen=True):
 
     media_id: str
     content: bytes
+    growing: bool = False
+    """Whether it is of what there is by now, and more is coming."""
 
 
 class Composed(Struct, frozen=True):

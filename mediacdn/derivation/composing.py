@@ -18,6 +18,9 @@ from mediacdn.errors import StorageUnavailable
 from mediacdn.interfaces import Action, Composer, Storage
 from mediacdn.model import ByteRange, Card, Extract, Media
 
+FRESH_WHILE_GROWING = 1
+"""Seconds for which the manifest of a package that grows may be kept; players ask for it again every few."""
+
 
 class Composing:
     """Has files composed, bound to the actions that can."""
@@ -34,7 +37,8 @@ class Composing:
     async def form(self, card: Card, below: str) -> Form | None:
         """What is composed for the path `below`, with its slash; None where nobody has anything to say of it. Raises: MediaError."""
         composer = next((each for pattern, each in self._composers if pattern.fullmatch(below[1:])), None)
-        composed = None if composer is None else await composer.compose(below[1:], Below(self._catalog, self._storages, card))
+        there = Below(self._catalog, self._storages, card)
+        composed = None if composer is None else await composer.compose(below[1:], there)
         if composed is None:
             return None
         text = f"{below}~{sha256(composed.content).hexdigest()[:16]}"
@@ -43,7 +47,7 @@ class Composing:
             kept = await self._maker.composed(card, text, composed.content, composed.media_type, self._most)
         shown = replace(
             card, storage=kept.storage, key=kept.key, size=kept.size, digest=kept.digest, media_type=kept.media_type, modified=kept.made_at,
-            width=None, height=None, duration=None, filename=None,
+            width=None, height=None, duration=None, filename=None, fresh_for=FRESH_WHILE_GROWING if there.growing else None,
         )  # fmt: skip
         return Form(shown, text, False, composed.derived)
 
@@ -55,6 +59,8 @@ class Below:
         self._catalog = catalog
         self._storages = storages
         self.card = card
+        self.growing = False
+        """Whether anything that was read is not whole yet."""
 
     async def read(self, path: str, most: int = 1 << 20) -> Extract | None:
         name, _, rest = path.partition("/")
@@ -66,7 +72,8 @@ class Below:
         found = await self._catalog.packages.find(self.card.id, name, rest)
         if found is None:
             return None
-        return Extract(found.media_id, await self._bytes(found.storage, found.file.key, min(found.file.size, most)))
+        self.growing |= found.growing
+        return Extract(found.media_id, await self._bytes(found.storage, found.file.key, min(found.file.size, most)), found.growing)
 
     async def subtitles(self) -> Sequence[Media]:
         return await self._catalog.packages.subtitles(self.card.id)

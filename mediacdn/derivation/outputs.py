@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.packages import SUBTITLES
-from mediacdn.derivation.composing import Composing
+from mediacdn.derivation.composing import FRESH_WHILE_GROWING, Composing
 from mediacdn.derivation.variants import Form, Known, keep, named
 from mediacdn.errors import NotFound
 from mediacdn.http.languages import LONGEST, language_tag
@@ -25,8 +25,6 @@ SINGLE = {
 MOUNTS = ("hls", "dash", "storyboard")
 """Relationships of packages, and where nothing stands but what is composed."""
 MANIFESTS = frozenset({"application/vnd.apple.mpegurl", "application/dash+xml"})
-FRESH_WHILE_GROWING = 1
-"""Seconds for which the manifest of a package that grows may be kept; players ask for it again every few."""
 BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|subtitles/[A-Za-z0-9-]{{1,{LONGEST}}}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
 """The paths that there can be."""
 _BELOW = re.compile(BELOW)

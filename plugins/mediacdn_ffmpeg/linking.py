@@ -82,6 +82,8 @@ class Linking:
         found = await published.read(_MASTER, _MOST_PLAYLIST)
         if found is None:
             raise NotFound("There is no stream of this media")
+        if found.growing:  # players of DASH would take what there is for all of it
+            raise NotFound("The stream of this media is not whole yet")
         master = _master(found)
         pictures: list[dash.Representation] = []
         sounds: list[dash.Representation] = []

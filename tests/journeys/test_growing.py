@@ -30,6 +30,7 @@ preset = "superfast"
 renditions = ["360p", "240p"]
 """
 LENGTH = 14
+CUES = b"WEBVTT\n\n00:01.000 --> 00:03.000\nhello\n"
 WATCH = """async () => {
     const video = document.getElementById('video');
     const until = name => new Promise((done, fail) => {
@@ -78,6 +79,11 @@ def test_it_plays_while_it_grows(tmp_path: Path) -> None:
         first = server.client.get(f"{link}/hls/240p.m3u8")
         assert "#EXT-X-PLAYLIST-TYPE:EVENT" in first.text
         assert re.fullmatch(r"private, max-age=[0-9]", first.headers["cache-control"]), "kept briefly while it grows"
+        assert server.client.put(f"/v1/media/{media}/subtitles/en", content=CUES, headers=server.auth()).status_code in (200, 201)
+        listing = server.client.get(f"{link}/hls/master.m3u8")
+        assert "TYPE=SUBTITLES" in listing.text
+        assert re.fullmatch(r"private, max-age=[01]", listing.headers["cache-control"]), "and so is what is composed of it"
+        assert server.client.get(f"{link}/dash/manifest.mpd").status_code == 404, "which would be taken for all of it"
         segments = lines(first.text)
         assert server.client.get(f"{link}/hls/{segments[0]}").status_code == 200
         assert server.client.get(f"{link}/hls/360p-keys.m3u8").status_code == 404
@@ -104,6 +110,8 @@ def test_it_plays_while_it_grows(tmp_path: Path) -> None:
         whole = server.client.get(f"{link}/hls/240p.m3u8")
         assert "#EXT-X-PLAYLIST-TYPE:VOD" in whole.text
         assert lines(whole.text)[: len(segments)] == segments
+        assert server.client.get(f"{link}/dash/manifest.mpd").status_code == 200
+        assert int(server.client.get(f"{link}/hls/master.m3u8").headers["cache-control"].rpartition("=")[2]) >= 30
         assert int(whole.headers["cache-control"].rpartition("=")[2]) >= 30
         time.sleep(3)  # what grew is gone by now, and the units with it
         for each in lines(whole.text):
