@@ -65,7 +65,8 @@ class UploadRows:
         return await self._transactions.read(work)
 
     async def create(self, new: Upload, *, most: int, quota: int) -> None:
-        """Record a new upload. Raises: TooManyRequests when its owner has `most` unfinished ones, QuotaExceeded when its size could never be stored."""
+        """Record a new upload. Raises: TooManyRequests when its owner has `most` unfinished ones, QuotaExceeded when there is no room for it beside what the owner has and
+        has begun to send; what joins others has theirs."""
 
         async def work(connection: AsyncConnection) -> None:
             mine = select(func.count()).where(uploads.c.owner == new.owner, uploads.c.state.in_(("open", "complete")))
@@ -73,8 +74,10 @@ class UploadRows:
                 raise TooManyRequests(
                     f"At most {most} uploads may be under way at a time; finish or delete one", headers={"Retry-After": "60"}
                 )
-            if quota and new.size is not None and (await used(connection, new.owner))[0] + new.size > quota:
-                raise QuotaExceeded()
+            if quota and new.size is not None:
+                waiting = 0 if new.role == "final" else await _waiting(connection, new.owner)
+                if (await used(connection, new.owner))[0] + waiting + new.size > quota:
+                    raise QuotaExceeded()
             await connection.execute(insert(uploads).values({name: getattr(new, name) for name in FIELDS}))
 
         await self._transactions.write(work)
@@ -121,8 +124,8 @@ class UploadRows:
         values = {"storage": storage, "key": key, "parts": parts, "part_size": part_size}
         return await self._mine(id, fence, values, "open")
 
-    async def advance(self, id: str, fence: int, step: Step, *, expires_at: datetime) -> bool:
-        """Write down what is durable. False when the fence is lost: nothing of it counts then."""
+    async def advance(self, id: str, fence: int, step: Step, *, expires_at: datetime, quota: int = 0) -> bool:
+        """Write down what is durable. False when the fence is lost: nothing of it counts then. `quota` is the owner's bytes, 0 for none. Raises: QuotaExceeded."""
         values: dict[str, Any] = {"received": step.received, "expires_at": expires_at}
         if step.size is not None:
             values["size"] = step.size
@@ -137,8 +140,11 @@ class UploadRows:
         mine = and_(uploads.c.id == id, uploads.c.fence == fence, uploads.c.state == "open", uploads.c.received <= step.received)
 
         async def work(connection: AsyncConnection) -> bool:
-            if (await connection.execute(update(uploads).where(mine).values(values))).rowcount != 1:
+            row = (await connection.execute(update(uploads).where(mine).values(values).returning(uploads.c.owner))).one_or_none()
+            if row is None:
                 return False
+            if quota and (await used(connection, row.owner))[0] + await _waiting(connection, row.owner) > quota:
+                raise QuotaExceeded()
             for piece in step.pieces:
                 row = self._transactions.insert(upload_pieces).values(
                     upload_id=id, number=piece.number, start=piece.start, size=piece.size, mark=piece.mark
@@ -268,6 +274,13 @@ class UploadRows:
             return list(await connection.scalars(select(uploads.c.id).where(which).order_by(uploads.c.expires_at).limit(limit)))
 
         return await self._transactions.read(work)
+
+
+async def _waiting(connection: AsyncConnection, owner: str) -> int:
+    """The bytes of an owner's unfinished uploads: those that are here, or all that were announced."""
+    bytes_ = case((uploads.c.size > uploads.c.received, uploads.c.size), else_=uploads.c.received)
+    mine = select(func.coalesce(func.sum(bytes_), 0)).where(uploads.c.owner == owner, UNFINISHED, uploads.c.role != "final")
+    return int((await connection.execute(mine)).scalar_one())
 
 
 async def end(connection: AsyncConnection, id: str, fence: int | None, media_id: str | None, created: bool) -> bool:

@@ -238,7 +238,7 @@ class Limits(Section, frozen=True):
     allow_types: tuple[str, ...] = ("*/*",)
     deny_types: tuple[str, ...] = ()
     quota_per_owner: Amount = 0
-    """Bytes of live media one owner may hold; 0 is no limit."""
+    """Bytes that one owner may hold, in live media and in uploads under way; 0 is no limit."""
     uploads_per_second: Rate = 20.0
     uploads_burst: Rate = 100.0
     """Uploads at once, where `uploads_per_second` is not 0, which is no limit."""

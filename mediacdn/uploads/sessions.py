@@ -116,7 +116,7 @@ class Uploads:
             expires_at=now + (lifetime or self._lifetime),
             **more,
         )
-        await self._rows.create(new, most=self.settings.per_owner, quota=self._quota if role != "partial" else 0)
+        await self._rows.create(new, most=self.settings.per_owner, quota=self._quota)
         return new, f"{new.id}.{secret}"
 
     async def find(self, token: str, principal: Principal | None = None) -> Upload:
@@ -178,7 +178,7 @@ class Uploads:
         former = self._writing.get(row.id)
         if former is not None:
             former.cancel()
-        rules = Rules(size, self.largest, complete, checksum, self._lifetime)
+        rules = Rules(size, self.largest, complete, checksum, self._lifetime, self._quota if upload.size is None else 0)
         task = asyncio.create_task(self._written(row, chunks, rules, fresh=before.held, tell=tell))
         self._writing[row.id] = task
         try:

@@ -36,6 +36,8 @@ class Rules(Struct, frozen=True):
     """Whether this request's end is the upload's, where it says so; else that is where `size` bytes are here."""
     checksum: Checksum | None = None
     lifetime: timedelta = timedelta(days=1)
+    quota: int = 0
+    """Of the owner, in bytes, where the upload's were not counted when it began; 0 for none."""
 
 
 class Writer:
@@ -182,7 +184,7 @@ class Writer:
     async def _note(self, step: Step) -> None:
         row = self.row
         expires_at = self._now() + self._rules.lifetime
-        if not await self._rows.advance(row.id, row.fence, step, expires_at=expires_at):
+        if not await self._rows.advance(row.id, row.fence, step, expires_at=expires_at, quota=self._rules.quota):
             raise TakenOver()
         self.row = replace(
             row,

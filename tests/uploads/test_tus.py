@@ -166,6 +166,26 @@ def test_bytes_that_nobody_announced_count_for_the_rate(tmp_path: Path) -> None:
         assert 4 * MIB <= int(own.client.head(url, headers=tus).headers["upload-offset"]) <= 6_000_000
 
 
+def test_what_is_under_way_counts_for_the_quota(tmp_path: Path) -> None:
+    with served(tmp_path, "[limits]\nquota_per_owner = 3_000_000\n") as own:
+        speaker = Speaker(own)
+        first = speaker.url(speaker.begin(2 * MIB))
+        for more in ({}, {"Upload_Concat": "partial"}):
+            refused = speaker.begin(MIB, **more)
+            assert (refused.status_code, refused.json()["code"]) == (403, "quota_exceeded")
+        speaker.url(speaker.begin(MIB, sub="bob"))
+        unknown = speaker.url(speaker.begin(None))
+        assert speaker.patch(unknown, 0, bytes(MIB // 2)).status_code == 204
+        refused = speaker.patch(unknown, MIB // 2, bytes(MIB))
+        assert (refused.status_code, refused.json()["code"]) == (403, "quota_exceeded")
+        assert speaker.head(unknown).headers["upload-offset"] == str(MIB // 2), "what had room is kept"
+        assert own.client.delete(first, headers=speaker.tus).status_code == 204
+        assert speaker.patch(unknown, MIB // 2, os.urandom(MIB)).status_code == 204
+        parts = [speaker.url(speaker.begin(700_000, body=os.urandom(700_000), Upload_Concat="partial")) for _ in range(2)]
+        assert speaker.begin(None, Upload_Concat=f"final;{' '.join(parts)}").status_code == 201, "they have their room"
+        assert speaker.begin(500_000).status_code == 403
+
+
 CREATIONS: list[tuple[str, dict[str, str], int, str]] = [
     ("the version: core", {"Tus-Resumable": "0.2.2"}, 412, "protocol_unknown"),
     ("no length: creation", {"Upload-Length": ""}, 400, "invalid_parameter"),
