@@ -728,6 +728,14 @@ def test_doctor_changes_nothing_where_nothing_is(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_doctor_makes_no_storages_folder(tmp_path: Path, kept: Path) -> None:
+    """Which would be the user's who asked, and not the service's."""
+    data = shutil.copytree(kept, tmp_path / "data")
+    (data / "m.toml").write_text(f"[storage.default]\ndriver = 'local'\ndirectory = '{tmp_path}/media'\n")
+    assert findings("--data", data, "--config", data / "m.toml")["storage default"] == "warn"
+    assert not (tmp_path / "media").exists()
+
+
 def test_the_verbs_are_the_files() -> None:
     """A verb without a file would be an internal error at its call."""
     for verb in cli.VERBS:

@@ -195,6 +195,11 @@ async def _storages(config: "Config", plugins: "Plugins") -> AsyncIterator[Findi
         if table.get("driver") == MIRROR:
             yield Finding(part, "ok", f"mirror of {', '.join(table['of'])}")
             continue
+        folder = table.get("directory")
+        if table.get("driver", "local") == "local" and folder and not os.path.exists(folder):  # noqa: ASYNC240 (nothing else runs here)
+            # To look would make it, and make it this user's.
+            yield Finding(part, "warn", f"{folder} is not there yet", "the first `mediacdn serve` makes it, as the user that it runs as")
+            continue
         try:
             async with asyncio.timeout(PATIENCE), open_storage(config, plugins, name) as storage:
                 tried = await _probe(storage)
