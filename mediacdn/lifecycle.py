@@ -152,9 +152,11 @@ class Lifecycle:
         return retired
 
     async def supersede(self, grace: timedelta) -> int:
-        """Delete packages in whose place others have been served for so long that nobody reads them any more. Gives how many. Raises: CatalogUnavailable."""
-        superseded = 0
-        while ids := await self._catalog.packages.replaced(self._clock.now() - grace):
+        """Delete packages in whose place others have been served for so long that nobody reads them any more, and what was begun of wholes that nobody makes any
+        more. Gives how many. Raises: CatalogUnavailable."""
+        superseded, packages = 0, self._catalog.packages
+        before = self._clock.now() - grace
+        while ids := await packages.replaced(before) or await packages.unfinished(before):
             for media_id in ids:
                 await self.delete(media_id)
                 superseded += 1

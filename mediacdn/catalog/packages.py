@@ -10,18 +10,18 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.jobs import Held, insist
 from mediacdn.catalog.owners import weigh
 from mediacdn.catalog.rows import COLUMNS, media_of
-from mediacdn.catalog.tables import media, objects, package_files, packages
+from mediacdn.catalog.tables import PARTIAL, jobs, media, objects, package_files, packages
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.errors import CatalogUnavailable, Gone
 from mediacdn.interfaces import Clock
-from mediacdn.model import Change, Media, PackageFile, State
+from mediacdn.model import Change, JobState, Media, PackageFile, State
 
 SUBTITLES = "subtitles:"
 """Relationships of what manifests list: another one, or one less, makes them untrue."""
@@ -319,6 +319,23 @@ class PackageRows:
     async def abandon(self, storage: str, prefix: str) -> None:
         """Give up what is below the prefix; the sweep removes it."""
         await self._transactions.write(lambda connection: drop_package(connection, storage, prefix))
+
+    async def unfinished(self, before: datetime, limit: int = 100) -> list[str]:
+        """Name up to `limit` derivatives that were to be part of a whole which nobody makes any more: what grew, and units that were made before `before`."""
+        going = (JobState.PENDING.value, JobState.PROCESSING.value)
+        wanted = exists().where(jobs.c.media_id == packages.c.source_id, jobs.c.division.is_not(None), jobs.c.state.in_(going))
+        old = media.c.created_at < before
+        statement = (
+            select(packages.c.media_id)
+            .join(media, media.c.id == packages.c.media_id)
+            .where(PARTIAL, packages.c.replaced_at.is_(None), or_(packages.c.growing, old), ~wanted)
+            .limit(limit)
+        )
+
+        async def work(connection: AsyncConnection) -> list[str]:
+            return list(await connection.scalars(statement))
+
+        return await self._transactions.read(work)
 
     async def replaced(self, before: datetime, limit: int = 100) -> list[str]:
         """Name up to `limit` packages in whose place another has been served since `before`."""

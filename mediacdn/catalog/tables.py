@@ -256,6 +256,8 @@ packages = Table(
 Index("packages_source", packages.c.source_id, packages.c.mount)
 REPLACED = text("replaced_at IS NOT NULL")
 Index("packages_replaced", packages.c.replaced_at, sqlite_where=REPLACED, postgresql_where=REPLACED)
+PARTIAL = text("(growing OR mount = 'unit')")
+Index("packages_partial", packages.c.media_id, sqlite_where=PARTIAL, postgresql_where=PARTIAL)
 
 package_files = Table(
     "package_files",

@@ -269,10 +269,29 @@ async def test_cancelled_its_units_are_cancelled(shop: Shop) -> None:
     await shop.catalog.jobs.cancel(job.id)
     assert await shop.due() == []
     assert {each.state for each in await shop.catalog.jobs.of_media(media.id)} == {JobState.CANCELLED}
+    assert await shop.read(media) is not None
+    await _lifecycle(shop).supersede(timedelta(days=1))
+    assert await shop.read(media) is None, "what grew will not be whole"
+    record = await shop.catalog.media.get(media.id)
+    assert record is not None
+    assert record.manifest is None
     await shop.catalog.jobs.retry(job.id)
     await shop.worked()
     assert await shop.read(media) == "all/words/of/it."
     assert sorted(shop.speller.made) == sorted(WORDS)
+
+
+async def test_units_that_nobody_asks_for_any_more_are_deleted(shop: Shop) -> None:
+    media, job = await shop.asked()
+    runner = shop.worker()
+    for _ in range(3):
+        await runner.run((await shop.due())[0])
+    lifecycle = _lifecycle(shop)
+    assert await lifecycle.supersede(timedelta(0)) == 0, "they are being made"
+    await shop.catalog.jobs.cancel(job.id)
+    await asyncio.sleep(0.01)
+    assert await lifecycle.supersede(timedelta(0)) >= 2
+    assert [key async for key in _keys(shop)] == [media.storage_key]
 
 
 async def test_who_died_loses_one_unit(shop: Shop) -> None:

@@ -10,8 +10,9 @@ NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Add the columns, and the index by which a job's units are found."""
+    """Add the columns, and the indexes by which a job's units are found, and what is part of a whole."""
     op.add_column("jobs", sa.Column("parent", NAME))
     op.add_column("jobs", sa.Column("division", sa.Text))
     op.execute("CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL")
     op.add_column("packages", sa.Column("growing", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.execute("CREATE INDEX packages_partial ON packages (media_id) WHERE (growing OR mount = 'unit')")
