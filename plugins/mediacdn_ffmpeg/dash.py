@@ -5,6 +5,7 @@ A rendition holds its sound itself, as it does in HLS: such a representation has
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import accumulate
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from msgspec import Struct
@@ -12,6 +13,8 @@ from msgspec import Struct
 from mediacdn_ffmpeg.manifests import Entry, Media, Subtitles
 
 MPD = "application/dash+xml"
+APART = 0.1
+"""Seconds by which segments may begin sooner or later than their number says: ISO/IEC 23009-1 lets each be half as long again."""
 SCALE = 1_000_000
 """Ticks a second: what playlists say of lengths is exact in them."""
 _NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
@@ -76,8 +79,10 @@ def _set(period: Element, kind: str, members: Sequence[Representation], base: st
         segments = SubElement(shown, "SegmentList", timescale=str(SCALE), presentationTimeOffset=str(offset))
         SubElement(segments, "Initialization", sourceURL=each.media.init)
         lengths = [seconds for _, seconds in each.media.segments]
-        if len(set(lengths[:-1])) <= 1 and lengths[-1] <= lengths[0]:
-            segments.set("duration", str(round(lengths[0] * SCALE)))  # all that some players know to seek by
+        usual = sum(lengths[:-1]) / (len(lengths) - 1) if len(lengths) > 1 else lengths[0]
+        begins = accumulate(lengths[:-1], initial=0.0)
+        if all(abs(number * usual - at) <= APART for number, at in enumerate(begins)) and lengths[-1] <= usual + APART:
+            segments.set("duration", str(round(usual * SCALE)))  # all that some players know to seek by
         else:
             _timeline(SubElement(segments, "SegmentTimeline"), lengths, offset)
         for address, _ in each.media.segments:

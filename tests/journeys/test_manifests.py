@@ -43,16 +43,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def _film(folder: Path, codec: str) -> bytes:
     """Pictures, and two tracks of sound."""
-    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    path = folder / "film.mp4"
     ffmpeg(
         "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=3", "-f", "lavfi", "-i", "sine=duration=3", "-f", "lavfi", "-i", "sine=880:duration=3",
-        "-map", "0", "-map", "1", "-map", "2", "-metadata:s:a:1", "language=deu", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac",
+        "-map", "0", "-map", "1", "-map", "2", "-metadata:s:a:1", "language=deu", "-c:v", codec, "-pix_fmt", "yuv420p", "-c:a", "aac",
         str(path),
     )  # fmt: skip
     return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """One that nothing is copied of."""
+    return _film(tmp_path_factory.mktemp("films"), "mpeg4")
 
 
 def settled(server: Served, content: bytes, **parameters: str) -> str:
@@ -220,6 +225,15 @@ def test_dash_is_the_same_segments(server: Served, private: str, link: str) -> N
             last = max(last, *(at + float(packet.duration * packet.time_base) for at, packet in zip(found, packets, strict=True)))
         assert last - offset / scale == pytest.approx(3.0, abs=0.15)
         assert nominal == pytest.approx(scale, rel=0.01), "of a second each"
+
+
+def test_what_is_copied_has_segments_of_its_own_lengths(server: Served, tmp_path: Path) -> None:
+    media = settled(server, _film(tmp_path, "libx264"), public="true")
+    manifest = server.client.get(f"/v1/media/{media}/dash/manifest.mpd")
+    assert "SegmentList" in manifest.text
+    for path in ("hls/master.m3u8", "dash/manifest.mpd"):
+        done = played(f"{server.url}/v1/media/{media}/{path}", "-map", "0:v", "-map", "0:a", "-f", "null", "-")
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("manifest", ["hls/master.m3u8", "dash/manifest.mpd"])

@@ -117,7 +117,15 @@ def test_a_master_playlist_lists_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "told"), [([4.0, 4.0, 1.5], "4000000"), ([4.0], "4000000"), ([4.0, 4.0, 4.1], None), ([4.0, 4.004, 1.0], None)]
+    ("lengths", "told"),
+    [
+        ([4.0, 4.0, 1.5], "4000000"),
+        ([4.0], "4000000"),
+        ([4.0, 4.004, 1.0], "4002000"),
+        ([4.0, 4.0, 4.5], None),
+        ([4.0, 5.0, 1.0], None),
+        ([4.0] * 9 + [4.03] * 9 + [1.0], None),
+    ],
 )
 def test_segments_of_one_length_need_no_timeline(lengths: list[float], told: str | None) -> None:
     media = Media("init.mp4", tuple((f"{number}.m4s", seconds) for number, seconds in enumerate(lengths)), True)
@@ -129,21 +137,21 @@ def test_segments_of_one_length_need_no_timeline(lengths: list[float], told: str
 
 
 def test_a_manifest_of_dash_tells_of_each_segment() -> None:
-    lengths = [4.0, 4.0, 4.004, 1.5]
+    lengths = [4.0, 4.0, 4.5, 1.5]
     media = Media("init.mp4", tuple((f"segments/{number}.m4s", seconds) for number, seconds in enumerate(lengths)), True)
     entry = Entry({"RESOLUTION": "640x360", "FRAME-RATE": "29.970"}, "480p.m3u8")
     pictures = [dash.Representation("480p", entry, media, Fraction(8, 100), 2, "avc1.64001e,mp4a.40.2")]
     sounds = [dash.Representation("audio2", Entry({}, "audio2.m3u8"), media, Fraction(0), 1, "mp4a.40.2", "deu")]
     root = ElementTree.fromstring(dash.manifest(pictures, sounds, [Subtitles("en", '<"&>')], base="../hls/", beside="../subtitles/"))
     space = {"": "urn:mpeg:dash:schema:mpd:2011"}
-    assert root.get("mediaPresentationDuration") == "PT13.504S"
+    assert root.get("mediaPresentationDuration") == "PT14.000S"
     sets = root.findall("Period/AdaptationSet", space)
     assert [each.get("contentType") for each in sets] == ["video", "audio", "text"]
     shown = sets[0].find("Representation", space)
     assert shown is not None
     assert (shown.get("frameRate"), shown.get("width"), shown.get("codecs")) == ("30000/1001", "640", "avc1.64001e,mp4a.40.2")
     timeline = [(each.get("t"), each.get("d"), each.get("r")) for each in shown.findall("SegmentList/SegmentTimeline/S", space)]
-    assert timeline == [("80000", "4000000", "1"), (None, "4004000", None), (None, "1500000", None)]
+    assert timeline == [("80000", "4000000", "1"), (None, "4500000", None), (None, "1500000", None)]
     assert [each.get("media") for each in shown.findall("SegmentList/SegmentURL", space)] == [name for name, _ in media.segments]
     assert sets[2].findtext("Label", namespaces=space) == '<"&>'
     assert sets[2].findtext("Representation/BaseURL", namespaces=space) == "../subtitles/en"
