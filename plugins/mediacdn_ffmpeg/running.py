@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import subprocess
+import time
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from mediacdn import OverLimits
 from mediacdn_ffmpeg.request import Encode, Ran
 
 TAIL = 2000
+NO_MEMORY = b"Cannot allocate memory"
+TO_END = 5.0
+"""Seconds in which ffmpeg is to end after it has said so: it may try again for ever."""
 _NEWNET, _NEWUSER = 0x40000000, 0x10000000
 _PDEATHSIG = 1
 _FOLDERS = re.compile(r"(?:/[^\s/:'\"]+)+/")
@@ -46,16 +50,22 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         words, cwd=f"/proc/self/fd/{folder}", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         pass_fds=(source, progress, *sound), preexec_fn=alone,  # this process has one thread
     )  # fmt: skip
-    tail = b""
+    tail, ends = b"", float("inf")
     assert process.stderr is not None
     while chunk := process.stderr.read1(8192):  # type: ignore[attr-defined]
         tail = (tail + chunk)[-TAIL:]
+        if ends == float("inf") and NO_MEMORY in tail:
+            ends = time.monotonic() + TO_END
+        elif time.monotonic() > ends:
+            process.kill()
+            break
+    process.stderr.close()
     code = process.wait()
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     # It catches the signal of the limit, and ends as if it had been interrupted.
     if code == -signal.SIGXCPU or (code == 255 and spent.ru_utime + spent.ru_stime - before >= allowed - 1):
         raise OverLimits("It takes more processor time than is allowed")
-    if code in (-signal.SIGKILL, -signal.SIGXFSZ) or b"Cannot allocate memory" in tail or b"File too large" in tail:
+    if code in (-signal.SIGKILL, -signal.SIGXFSZ) or NO_MEMORY in tail or b"File too large" in tail:
         raise OverLimits("It needs more memory or room than is allowed")
     answer: dict[str, Any] = msgspec.to_builtins(Ran(code, _cleaned(tail)))
     return answer

@@ -278,6 +278,21 @@ async def test_limits_hold(limit: dict[str, Any], told: str, sink: Taken, tmp_pa
             await run(hls, film, sink)
 
 
+def test_who_finds_no_memory_and_tries_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ffmpeg's decoders do."""
+    from mediacdn_ffmpeg import running as child
+
+    monkeypatch.setattr(child, "TO_END", 0.3)
+    (tmp_path / "source").touch()
+    descriptors = [os.open(tmp_path / "source", os.O_RDONLY), os.open(tmp_path, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)]
+    try:
+        with pytest.raises(OverLimits, match="memory"):
+            child.run({"arguments": ["sh", "-c", "exec yes 'Decoding error: Cannot allocate memory' >&2"], "nice": 0}, descriptors)
+    finally:
+        for each in descriptors:
+            os.close(each)
+
+
 def running(folder: Path) -> list[str]:
     """The processes whose working directory is the folder."""
     found = []
