@@ -43,7 +43,7 @@ def measured(film: Path, workers: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data", TOML) as server:
         there = [worker(server, core) for core in sorted(os.sched_getaffinity(0))[:workers]]
         try:
-            time.sleep(3)
+            time.sleep(3)  # the workers start; nothing outside tells when they are ready
             with film.open("rb") as body:
                 answer = server.client.post("/v1/media", content=body, params={"public": "true"}, headers=server.auth(), timeout=600)
             began, media = time.monotonic(), answer.raise_for_status().json()["id"]

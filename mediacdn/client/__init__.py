@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote, urljoin
 
 import msgspec
@@ -30,11 +30,10 @@ from mediacdn.client.tasks import Task, TaskStep, TaskVerbs
 from mediacdn.client.titles import TitleVerbs
 from mediacdn.client.transport import ATTEMPTS, Transport
 from mediacdn.client.upload import Body, Progress, Source
-from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, Unavailable
+from mediacdn.errors import DigestMismatch, InvalidParameter
 
 __all__ = ["LARGE", "Body", "Client", "Download", "Fetched", "Progress", "Record", "Signed", "Source", "Task", "TaskStep"]
 
-T = TypeVar("T")
 LARGE = 64 * 1024 * 1024
 """Bytes from which a file is uploaded in a way that goes on after a broken connection: two small requests more."""
 
@@ -94,7 +93,7 @@ class Client(TaskVerbs, TitleVerbs):
         # Without a key a repeated upload would still end as a duplicate of the first; with it the answer says 201 as the lost one did.
         headers["Idempotency-Key"] = idempotency_key or secrets.token_urlsafe(18)
         response = await self._transport.ask("POST", "/v1/media", repeatable=body.replayable, headers=headers, body=body)
-        record = replace(await self._read(response, Record), duplicate=response.status == 200)
+        record = replace(await self._transport.read(response, Record), duplicate=response.status == 200)
         if record.digest != body.digest:
             raise DigestMismatch(f"the server stored other bytes than were sent, under the id {record.id}")
         return record
@@ -127,7 +126,7 @@ class Client(TaskVerbs, TitleVerbs):
             if note is not None:
                 headers["Repr-Digest"] = repr_digest(note)
             record, created = await send(
-                self._transport, file, headers, read=lambda response: self._read(response, Record), note=note, progress=progress
+                self._transport, file, headers, read=lambda response: self._transport.read(response, Record), note=note, progress=progress
             )
             digest = await asyncio.to_thread(file.digest)
         finally:
@@ -166,7 +165,7 @@ class Client(TaskVerbs, TitleVerbs):
     async def record(self, id: str) -> Record:
         """What is known of one media; `revision` is for `change`."""
         response = await self._transport.ask("GET", f"{_path(id)}/record", repeatable=True)
-        return replace(await self._read(response, Record), revision=response.headers.get("ETag"))
+        return replace(await self._transport.read(response, Record), revision=response.headers.get("ETag"))
 
     async def list(self, *, limit: int | None = None, page_size: int = 100, **filters: str) -> AsyncIterator[Record]:
         """Go through the records, newest first, at most `limit`; `filters` are owner, tag, type, status and created_after."""
@@ -176,7 +175,7 @@ class Client(TaskVerbs, TitleVerbs):
             params = {**filters, "limit": str(page_size if left is None else min(page_size, left))}
             if cursor is not None:
                 params["cursor"] = cursor
-            page = await self._read(await self._transport.ask("GET", "/v1/media", repeatable=True, params=params), _Page)
+            page = await self._transport.read(await self._transport.ask("GET", "/v1/media", repeatable=True, params=params), _Page)
             for record in page.items:
                 yield record
             left = None if left is None else left - len(page.items)
@@ -194,7 +193,7 @@ class Client(TaskVerbs, TitleVerbs):
         response = await self._transport.ask(
             "PATCH", f"{_path(id)}/record", repeatable=if_match is None, headers=headers, json=_plain(changes)
         )
-        return replace(await self._read(response, Record), revision=response.headers.get("ETag"))
+        return replace(await self._transport.read(response, Record), revision=response.headers.get("ETag"))
 
     async def delete(self, id: str, *, with_title: bool = False) -> None:
         """Delete one media for good, and the movie or episode that holds it where `with_title` is set. Raises also: MediaHeld."""
@@ -217,7 +216,7 @@ class Client(TaskVerbs, TitleVerbs):
         """Have the server make a signed link, good for `expires` seconds; its URL is absolute."""
         wish = {"expires": expires, "variant": variant, "prefix": prefix or None, "disposition": disposition, "sub": sub, "ip": ip}
         wish = {name: value for name, value in wish.items() if value is not None}
-        signed = await self._read(await self._transport.ask("POST", f"{_path(id)}/sign", repeatable=True, json=wish), Signed)
+        signed = await self._transport.read(await self._transport.ask("POST", f"{_path(id)}/sign", repeatable=True, json=wish), Signed)
         return Signed(urljoin(self._transport.origin, signed.url), signed.expires_at)
 
     async def revoke(self, id: str) -> None:
@@ -243,28 +242,15 @@ class Client(TaskVerbs, TitleVerbs):
         if len(wish) != 1:
             raise InvalidParameter("a purge is of ids, of tags, or of everything: exactly one of the three")
         response = await self._transport.ask("POST", "/v1/admin/purge", repeatable=True, json=wish)
-        return (await self._read(response, _Purged)).purged
+        return (await self._transport.read(response, _Purged)).purged
 
     async def cache(self) -> dict[str, Any]:
         """What the cache of the answering server process holds and did, for administrators."""
-        return await self._read(await self._transport.ask("GET", "/v1/admin/cache", repeatable=True), dict[str, Any])
+        return await self._transport.read(await self._transport.ask("GET", "/v1/admin/cache", repeatable=True), dict[str, Any])
 
     async def explain(self, id: str) -> dict[str, Any]:
         """Why one media answers as it does, for administrators."""
-        return await self._read(await self._transport.ask("GET", f"{_path(id)}/explain", repeatable=True), dict[str, Any])
-
-    async def _read(self, response: Any, kind: type[T]) -> T:
-        from aiohttp import ClientError
-
-        try:
-            body = await response.read()
-            return msgspec.json.decode(body, type=kind)
-        except (ClientError, TimeoutError) as error:
-            raise Unavailable(f"{self._transport.base}: the answer broke off") from error
-        except msgspec.MsgspecError as error:
-            raise MediaError(f"{self._transport.base} does not answer as a mediacdn server does") from error
-        finally:
-            response.release()
+        return await self._transport.read(await self._transport.ask("GET", f"{_path(id)}/explain", repeatable=True), dict[str, Any])
 
 
 class _Page(msgspec.Struct, frozen=True):

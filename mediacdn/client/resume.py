@@ -153,7 +153,7 @@ async def send(
                 if kept is not None:
                     kept.unlink(missing_ok=True)
                 return found
-    except BaseException as error:
+    except BaseException as error:  # also cancelled: what was begun at the server is given up, or its note kept
         if kept is None and place is not None:
             await _given_up(transport, place)
         elif kept is not None and isinstance(error, MediaError) and not isinstance(error, AGAIN):

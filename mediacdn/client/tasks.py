@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -12,10 +12,6 @@ from mediacdn.client.events import follow
 from mediacdn.client.record import Record
 from mediacdn.client.transport import Transport
 
-if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-
-T = TypeVar("T")
 ENDED = frozenset({"Completed", "Failed", "Cancelled"})
 
 
@@ -73,11 +69,11 @@ class TaskVerbs:
         """
         path = f"/v1/media/{quote(id, safe='')}/tasks/{quote(code, safe='@')}"
         wish = {"args": dict(args or {}), "track": track}
-        return await self._read(await self._transport.ask("POST", path, repeatable=True, json=wish), Task)
+        return await self._transport.read(await self._transport.ask("POST", path, repeatable=True, json=wish), Task)
 
     async def get_task(self, task_id: str) -> Task:
         """One task with its timeline."""
-        return await self._read(await self._transport.ask("GET", _task(task_id), repeatable=True), Task)
+        return await self._transport.read(await self._transport.ask("GET", _task(task_id), repeatable=True), Task)
 
     async def tasks(self, id: str) -> AsyncIterator[Task]:
         """Go through the tasks of a media that are still kept, newest first."""
@@ -86,7 +82,7 @@ class TaskVerbs:
 
     async def cancel_task(self, task_id: str) -> Task:
         """Cancel a task that waits or runs. Raises also: Conflict, when it has ended otherwise."""
-        return await self._read(await self._transport.ask("DELETE", _task(task_id), repeatable=True), Task)
+        return await self._transport.read(await self._transport.ask("DELETE", _task(task_id), repeatable=True), Task)
 
     async def stream_task(self, task_id: str) -> AsyncIterator[Task]:
         """Follow a task: its state now, then whenever it changes, until it has ended; a broken connection is resumed.
@@ -98,13 +94,15 @@ class TaskVerbs:
 
     async def recipes(self) -> list[dict[str, Any]]:
         """Every recipe of the server, by code and version."""
-        listed = await self._read(await self._transport.ask("GET", "/v1/recipes", repeatable=True), dict[str, list[dict[str, Any]]])
+        listed = await self._transport.read(
+            await self._transport.ask("GET", "/v1/recipes", repeatable=True), dict[str, list[dict[str, Any]]]
+        )
         return listed["items"]
 
     async def describe_task(self, code: str) -> dict[str, Any]:
         """One recipe: its arguments with their JSON Schema, its steps, and the media that it takes."""
         path = f"/v1/recipes/{quote(code, safe='@')}"
-        return await self._read(await self._transport.ask("GET", path, repeatable=True), dict[str, Any])
+        return await self._transport.read(await self._transport.ask("GET", path, repeatable=True), dict[str, Any])
 
     def ancestors(self, id: str, relationship: str | None = None) -> AsyncIterator[Record]:
         """Go through what a media was made of, the nearest first."""
@@ -127,15 +125,12 @@ class TaskVerbs:
         cursor: str | None = None
         while True:
             params = {**filters, "limit": "100", **({} if cursor is None else {"cursor": cursor})}
-            page = await self._read(await self._transport.ask("GET", path, repeatable=True, params=params), kind)
+            page = await self._transport.read(await self._transport.ask("GET", path, repeatable=True, params=params), kind)
             for each in page.items:
                 yield each
             cursor = page.next
             if cursor is None:
                 return
-
-    async def _read(self, response: "ClientResponse", kind: type[T]) -> T:
-        raise NotImplementedError
 
 
 class _Tasks(Struct, frozen=True):

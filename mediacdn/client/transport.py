@@ -5,8 +5,10 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
+
+import msgspec
 
 from mediacdn.client.problem import REFUSED_UNTOUCHED, TRANSIENT, error_from, retry_after
 from mediacdn.client.upload import STALL, VERDICT, Body
@@ -15,6 +17,7 @@ from mediacdn.errors import InvalidParameter, MediaError, Unavailable
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
+T = TypeVar("T")
 ATTEMPTS = 4
 PATIENCE = 60.0
 """The longest Retry-After that is waited for, seconds."""
@@ -104,6 +107,20 @@ class Transport:
             if not again or spent or failures >= self.attempts or wait > PATIENCE:
                 raise refusal from fault
             await asyncio.sleep(wait + self.pause(failures))
+
+    async def read(self, response: "ClientResponse", kind: type[T]) -> T:
+        """The whole of a JSON answer. Raises: Unavailable when it breaks off, MediaError when it is not of this kind."""
+        from aiohttp import ClientError
+
+        try:
+            body = await response.read()
+            return msgspec.json.decode(body, type=kind)
+        except (ClientError, TimeoutError) as error:
+            raise Unavailable(f"{self.base}: the answer broke off") from error
+        except msgspec.MsgspecError as error:
+            raise MediaError(f"{self.base} does not answer as a mediacdn server does") from error
+        finally:
+            response.release()
 
     async def _once(
         self, method: str, path: str, params: Mapping[str, str] | None, headers: Mapping[str, str] | None, json: Any, body: Body | None

@@ -70,7 +70,7 @@ class Scratch:
                 descriptor = await to_thread.run_sync(self._open)
                 try:
                     await fill(descriptor)
-                except BaseException:
+                except BaseException:  # also cancelled: nobody else knows of the descriptor
                     os.close(descriptor)
                     raise
                 self._fetched.append(descriptor)
