@@ -153,6 +153,7 @@ async def shop(database_url: str, sqlite_template: Path, tmp_path: Path) -> Asyn
 async def test_it_grows_until_it_is_whole(shop: Shop) -> None:
     media, job = await shop.asked()
     runner, seen = shop.worker(), []
+    alone = await shop.catalog.media.usage(media.owner)
     while due := await shop.due():
         await runner.run(due[0])
         status, _ = await shop.status(media)
@@ -169,6 +170,12 @@ async def test_it_grows_until_it_is_whole(shop: Shop) -> None:
     assert len(await shop.catalog.packages.replaced(datetime.now(UTC))) == 5, "four units, and what grew"
     lifecycle = _lifecycle(shop)
     await lifecycle.supersede(timedelta(0))
+    made = await shop.catalog.packages.output(media.id, "hls")
+    assert made is not None
+    files = sum(each.size for each in await shop.catalog.packages.files(made.id))
+    assert await shop.catalog.media.usage(media.owner) == (alone[0] + made.size + files, alone[1] + 1), (
+        "nothing is left of what grew, nor of units"
+    )
     await lifecycle.delete(media.id)
     assert await shop.catalog.packages.find(media.id, "hls", "master.m3u8") is None
     assert [key async for key in _keys(shop)] == [], "nothing is left behind"
