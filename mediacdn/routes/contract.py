@@ -1,11 +1,23 @@
-"""What the OpenAPI document says beyond the handlers' signatures: which problems an operation answers with, and which credentials it takes."""
+"""What the OpenAPI document says beyond the handlers' signatures: which problems an operation answers with, which credentials and which header fields it takes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Components, Operation, RequestBody, Schema, SecurityRequirement, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIHeader,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+    SecurityRequirement,
+    SecurityScheme,
+)
+from litestar.openapi.spec.enums import OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 from msgspec import Struct
@@ -81,6 +93,33 @@ UPLOADS = (
     TypeNotAllowed, EncodingRefused, DigestMismatch, IdempotencyMismatch, TooManyRequests, StorageFull,
 )  # fmt: skip
 
+TEXT = Schema(type=OpenAPIType.STRING)
+Fields = Mapping[str, tuple[str, Schema]]
+"""Header fields that an operation reads: what each says, and its shape. None is ever required."""
+IF_MATCH: Fields = {
+    "If-Match": ("Go on only if the ETag is one of these, else 412", TEXT),
+    "If-Unmodified-Since": ("Go on only if nothing changed since, else 412", TEXT),
+}
+CONDITIONS: Fields = {
+    "If-None-Match": ("The ETags of copies that are at hand: 304 if one of them is still right", TEXT),
+    "If-Modified-Since": ("The same by date; If-None-Match goes before it", TEXT),
+    **IF_MATCH,
+}
+RANGES: Fields = {
+    "Range": ("bytes=first-last, bytes=first- or bytes=-count; several with commas, at most 100", TEXT),
+    "If-Range": ("An ETag or date: the range counts only if it is still right", TEXT),
+}
+MEDIA_HEADERS: Mapping[str, str] = {
+    "ETag": '"sha256:<hex>", of the bytes that are sent',
+    "Last-Modified": "When the media was stored",
+    "Accept-Ranges": "bytes",
+    "Repr-Digest": "SHA-256 of the whole (RFC 9530)",
+    "Cache-Control": "How long and by whom the answer may be kept",
+    "Cache-Status": "What the edge knew of it (RFC 9211)",
+    "Content-Disposition": "inline for types that run nothing, else attachment; with the file's name",
+}
+"""Those of answers with a media's bytes."""
+
 
 @dataclass
 class OptionalBody(Operation):
@@ -104,6 +143,27 @@ class ClosedStructs(OpenAPISchemaPlugin):
         described = framework.to_openapi_schema(field_definition, schema_creator)
         described.additional_properties = False
         return described
+
+
+def reading(fields: Fields, kind: type[Operation] = Operation, *, answered: Mapping[str, str] | None = None) -> type[Operation]:
+    """An operation whose handler reads these header fields by itself, so that its signature does not tell of them; `answered` are those of its answers with a media's bytes."""
+
+    @dataclass  # which has __init__ call the other
+    class Reading(kind):  # type: ignore[valid-type, misc]
+        def __post_init__(self) -> None:
+            if hasattr(kind, "__post_init__"):
+                super().__post_init__()
+            operation: Operation = self
+            described = [
+                Parameter(name=name, param_in="header", description=text, schema=schema) for name, (text, schema) in fields.items()
+            ]
+            operation.parameters = [*(operation.parameters or []), *described]
+            for status in ("200", "206") if answered else ():
+                response = (operation.responses or {}).get(status)
+                if isinstance(response, OpenAPIResponse):
+                    response.headers = {name: OpenAPIHeader(schema=TEXT, description=text) for name, text in (answered or {}).items()}
+
+    return Reading
 
 
 def problems(*errors: type[MediaError]) -> dict[int, ResponseSpec]:

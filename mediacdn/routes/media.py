@@ -40,7 +40,20 @@ from mediacdn.model import Principal, Scope, State
 from mediacdn.routes import parameters
 from mediacdn.routes.bodies import Form, raw
 from mediacdn.routes.callers import Callers, header_map
-from mediacdn.routes.contract import READS_BYTES, UPLOADS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
+from mediacdn.routes.contract import (
+    CONDITIONS,
+    MEDIA_HEADERS,
+    RANGES,
+    READS_BYTES,
+    TEXT,
+    UPLOADS,
+    WITH_TOKEN,
+    WITH_TOKEN_LINK_OR_NOTHING,
+    Fields,
+    answers,
+    problems,
+    reading,
+)
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.views import Record
@@ -218,14 +231,28 @@ class Posts:
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 
 
-_TEXT = Schema(type=OpenAPIType.STRING)
 _PARAMETERS = {
     "public": ("Whether anybody may read it", Schema(type=OpenAPIType.STRING, enum=[*parameters.TRUE, *parameters.FALSE])),
     "title": ("", Schema(type=OpenAPIType.STRING, max_length=parameters.MAX_TITLE)),
-    "tags": ("Separated by commas", _TEXT),
-    "filename": ("The name that downloads get", _TEXT),
+    "tags": ("Separated by commas", TEXT),
+    "filename": ("The name that downloads get", TEXT),
     "expires_in": ("Seconds to live", Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=9_999_999_999)),
     "expires_at": ("When it expires, instead of `expires_in`", Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME)),
+}
+
+_DIGEST = Schema(type=OpenAPIType.STRING, pattern="^sha-256=:[A-Za-z0-9+/]{43}=:$")
+_FIELDS: Fields = {
+    "Idempotency-Key": ("A retry with the same key and bytes is answered as the first was, for 24 hours", TEXT),
+    "Repr-Digest": ("SHA-256 of a raw body (RFC 9530): what arrives otherwise is refused", _DIGEST),
+    "Content-Digest": ("The same", _DIGEST),
+    "X-Content-SHA256": ("The same in hexadecimal", Schema(type=OpenAPIType.STRING, pattern="^[0-9A-Fa-f]{64}$")),
+    **{
+        f"X-Media-{'-'.join(word.capitalize() for word in name.split('_'))}": (
+            f"The parameter `{name}`; text may be RFC 8187 encoded",
+            TEXT,
+        )
+        for name in (*_PARAMETERS, "metadata")
+    },
 }
 
 
@@ -262,7 +289,8 @@ _FORMS = {**BYTES, **problems(InvalidArgument, Undecodable, OverLimits, Forbidde
 Form_ = Annotated[str | None, Param(description="A preset's name, or name=value,… in any order")]
 _UPLOADED = {**answers(Record, "The existing record of the same bytes"), **problems(*UPLOADS)}
 _LOCATION = ResponseHeader(name="Location", description="Where the media is", documentation_only=True)
-ETAG = ResponseHeader(name="ETag", description='"sha256:<hex>"', documentation_only=True)
+ASKED = reading({**CONDITIONS, **RANGES}, answered=MEDIA_HEADERS)
+"""How a media's bytes are asked for."""
 
 
 def media_routes(reads: Reads, posts: Posts) -> list[Any]:
@@ -270,7 +298,7 @@ def media_routes(reads: Reads, posts: Posts) -> list[Any]:
 
     @post(
         "/v1/media",
-        operation_class=UploadOperation,
+        operation_class=reading(_FIELDS, UploadOperation),
         status_code=201,
         request_max_body_size=None,
         responses=_UPLOADED,
@@ -286,7 +314,7 @@ def media_routes(reads: Reads, posts: Posts) -> list[Any]:
         "/v1/media/{media_id:str}",
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         responses=BYTES,
-        response_headers=[ETAG],
+        operation_class=ASKED,
         security=WITH_TOKEN_LINK_OR_NOTHING,
         tags=["media"],
     )
@@ -298,7 +326,7 @@ def media_routes(reads: Reads, posts: Posts) -> list[Any]:
         "/s/{token:str}/v1/media/{media_id:str}",
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         responses=BYTES,
-        response_headers=[ETAG],
+        operation_class=ASKED,
         tags=["media"],
     )
     async def read_by_prefix(request: Request[Any, Any, Any], token: str, media_id: Id) -> ASGIResponse:
@@ -309,7 +337,7 @@ def media_routes(reads: Reads, posts: Posts) -> list[Any]:
         ["/v1/media/{media_id:str}/thumb", "/v1/media/{media_id:str}/v/{variant:str}"],
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         responses=_FORMS,
-        response_headers=[ETAG],
+        operation_class=ASKED,
         security=WITH_TOKEN_LINK_OR_NOTHING,
         tags=["media"],
     )
@@ -322,7 +350,7 @@ def media_routes(reads: Reads, posts: Posts) -> list[Any]:
         ["/s/{token:str}/v1/media/{media_id:str}/thumb", "/s/{token:str}/v1/media/{media_id:str}/v/{variant:str}"],
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         responses=_FORMS,
-        response_headers=[ETAG],
+        operation_class=ASKED,
         tags=["media"],
     )
     async def read_variant_by_prefix(request: Request[Any, Any, Any], token: str, media_id: Id, variant: Form_ = None) -> ASGIResponse:

@@ -8,7 +8,7 @@ from litestar.response.base import ASGIResponse
 
 from mediacdn.derivation.outputs import MOUNTS, SINGLE
 from mediacdn.routes.contract import WITH_TOKEN_LINK_OR_NOTHING
-from mediacdn.routes.media import BYTES, ETAG, Id, Reads
+from mediacdn.routes.media import ASKED, BYTES, Id, Reads
 
 Asked = Request[Any, Any, Any]
 Path = Annotated[str, Param(description="A manifest, such as `master.m3u8`, or what one refers to")]
@@ -22,7 +22,7 @@ def output_routes(reads: Reads) -> list[Any]:
     def file(mount: str) -> list[Any]:
         @route(
             f"/v1/media/{{media_id:str}}/{mount}/{{path:path}}",
-            http_method=methods, responses=BYTES, response_headers=[ETAG], security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"], name=f"read_{mount}",
+            http_method=methods, responses=BYTES, operation_class=ASKED, security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"], name=f"read_{mount}",
         )  # fmt: skip
         async def read(request: Asked, media_id: Id, path: Path) -> ASGIResponse:
             """A file of what streams: manifests refer to the others by relative paths, which inherit a prefix link."""
@@ -30,7 +30,7 @@ def output_routes(reads: Reads) -> list[Any]:
 
         @route(
             f"/s/{{token:str}}/v1/media/{{media_id:str}}/{mount}/{{path:path}}",
-            http_method=methods, responses=BYTES, response_headers=[ETAG], tags=["streams"], name=f"read_{mount}_by_prefix",
+            http_method=methods, responses=BYTES, operation_class=ASKED, tags=["streams"], name=f"read_{mount}_by_prefix",
         )  # fmt: skip
         async def read_by_prefix(request: Asked, token: str, media_id: Id, path: Path) -> ASGIResponse:
             """A file of what streams, below a prefix token."""
@@ -41,7 +41,7 @@ def output_routes(reads: Reads) -> list[Any]:
     def single(name: str) -> list[Any]:
         @route(
             f"/v1/media/{{media_id:str}}/{name}",
-            http_method=methods, responses=BYTES, response_headers=[ETAG], security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"], name=f"read_{name}",
+            http_method=methods, responses=BYTES, operation_class=ASKED, security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"], name=f"read_{name}",
         )  # fmt: skip
         async def read(request: Asked, media_id: Id) -> ASGIResponse:
             """What a recipe has made of the media; 404 where none has."""
@@ -49,7 +49,7 @@ def output_routes(reads: Reads) -> list[Any]:
 
         @route(
             f"/s/{{token:str}}/v1/media/{{media_id:str}}/{name}",
-            http_method=methods, responses=BYTES, response_headers=[ETAG], tags=["streams"], name=f"read_{name}_by_prefix",
+            http_method=methods, responses=BYTES, operation_class=ASKED, tags=["streams"], name=f"read_{name}_by_prefix",
         )  # fmt: skip
         async def read_by_prefix(request: Asked, token: str, media_id: Id) -> ASGIResponse:
             """What a recipe has made of the media, below a prefix token."""

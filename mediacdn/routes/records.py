@@ -22,7 +22,7 @@ from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Card, Media, Scope, Status
 from mediacdn.routes import parameters
 from mediacdn.routes.callers import Callers, header_map
-from mediacdn.routes.contract import ACTS, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, answers, problems
+from mediacdn.routes.contract import ACTS, CONDITIONS, IF_MATCH, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, answers, problems, reading
 from mediacdn.routes.media import ULID, Id
 from mediacdn.routes.views import Addresses, Page, Record, record_etag
 from mediacdn.ulids import is_ulid
@@ -148,6 +148,7 @@ def record_routes(
 
     @get(
         "/v1/media/{media_id:str}/record",
+        operation_class=reading(CONDITIONS),
         responses={**answers(None, "Not modified", status=304), **problems(*READS_RECORD, PreconditionFailed)},
         security=WITH_TOKEN,
         tags=["records"],
@@ -169,6 +170,7 @@ def record_routes(
     @patch(
         "/v1/media/{media_id:str}/record",
         guards=[records.known],
+        operation_class=reading(IF_MATCH),
         responses=problems(*ACTS, DuplicateExists, PreconditionFailed, TooLarge),
         security=WITH_TOKEN,
         tags=["records"],
@@ -197,7 +199,13 @@ def record_routes(
         version = media.version if "if-match" in headers else None
         return shown(await lifecycle.change(media_id, changes, dedupe_key=key, version=version), caller)
 
-    @delete("/v1/media/{media_id:str}", responses=problems(*ACTS, PreconditionFailed, MediaHeld), security=WITH_TOKEN, tags=["records"])
+    @delete(
+        "/v1/media/{media_id:str}",
+        operation_class=reading(IF_MATCH),
+        responses=problems(*ACTS, PreconditionFailed, MediaHeld),
+        security=WITH_TOKEN,
+        tags=["records"],
+    )
     async def remove(request: Asked, media_id: Id, with_title: bool = False) -> None:
         """Delete a media for good; 409 while a movie or an episode holds it, unless that is to go `with_title`."""
         media = await records.actionable(await records.caller(request), media_id, "delete")

@@ -1,5 +1,6 @@
 """Subtitles of a media: given in a language, replaced, and taken away. They are read like any other output, and listed by the manifests of streams."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from litestar import HttpMethod, Request, Response, delete, put, route
@@ -34,7 +35,7 @@ from mediacdn.lifecycle import Lifecycle
 from mediacdn.routes.bodies import raw
 from mediacdn.routes.callers import header_map
 from mediacdn.routes.contract import ACTS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
-from mediacdn.routes.media import BYTES, ETAG, Id, Reads
+from mediacdn.routes.media import ASKED, BYTES, Id, Reads
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Record
 
@@ -50,6 +51,7 @@ _BODY = RequestBody(
 )
 
 
+@dataclass
 class TextBody(Operation):
     """OpenAPI of a body that the framework never parses."""
 
@@ -149,7 +151,7 @@ def subtitle_routes(
 
     @route(
         "/v1/media/{media_id:str}/subtitles/{language:str}",
-        http_method=methods, responses=BYTES, response_headers=[ETAG], security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"],
+        http_method=methods, responses=BYTES, operation_class=ASKED, security=WITH_TOKEN_LINK_OR_NOTHING, tags=["streams"],
     )  # fmt: skip
     async def read(request: Asked, media_id: Id, language: Language) -> ASGIResponse:
         """The subtitles of a language, as WebVTT."""
@@ -157,7 +159,7 @@ def subtitle_routes(
 
     @route(
         "/s/{token:str}/v1/media/{media_id:str}/subtitles/{language:str}",
-        http_method=methods, responses=BYTES, response_headers=[ETAG], tags=["streams"],
+        http_method=methods, responses=BYTES, operation_class=ASKED, tags=["streams"],
     )  # fmt: skip
     async def read_by_prefix(request: Asked, token: str, media_id: Id, language: Language) -> ASGIResponse:
         """The same below a prefix token."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from litestar import HttpMethod, Response, post, route
 from litestar.datastructures import ResponseHeader
-from litestar.openapi.spec import Operation, Parameter, Schema
+from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import Parameter as Param
 
@@ -19,7 +19,7 @@ from mediacdn.errors import (
     Unavailable,
     UploadGone,
 )
-from mediacdn.routes.contract import UPLOADS, WITH_TOKEN, WITH_TOKEN_OR_NOTHING, answers, problems
+from mediacdn.routes.contract import TEXT, UPLOADS, WITH_TOKEN, WITH_TOKEN_OR_NOTHING, Fields, answers, problems, reading
 from mediacdn.routes.uploads import PATH, Asked, Resumable, UploadState
 from mediacdn.routes.views import Record
 
@@ -27,26 +27,18 @@ Token = Annotated[
     str, Param(description="What POST /v1/uploads put at the end of the upload's URL: whoever has it may go on with the upload")
 ]
 
-_TEXT, _NUMBER = Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.INTEGER, minimum=0)
-_FIELDS = {
-    "Tus-Resumable": ("1.0.0: the request speaks tus", _TEXT),
-    "Upload-Complete": ("?0 or ?1: it speaks the IETF's draft", _TEXT),
+_NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0)
+_FIELDS: Fields = {
+    "Tus-Resumable": ("1.0.0: the request speaks tus", TEXT),
+    "Upload-Complete": ("?0 or ?1: it speaks the IETF's draft", TEXT),
     "Upload-Length": ("Bytes of the whole", _NUMBER),
     "Upload-Offset": ("Bytes that were received before", _NUMBER),
-    "Upload-Metadata": ("tus: the parameters of POST /v1/media by their names, `filetype` and `sha256`", _TEXT),
-    "Upload-Checksum": ("tus: algorithm and Base64 of this request's bytes", _TEXT),
-    "Upload-Concat": ("tus: partial, or final and URLs", _TEXT),
+    "Upload-Metadata": ("tus: the parameters of POST /v1/media by their names, `filetype` and `sha256`", TEXT),
+    "Upload-Checksum": ("tus: algorithm and Base64 of this request's bytes", TEXT),
+    "Upload-Concat": ("tus: partial, or final and URLs", TEXT),
 }
-"""Header parameters that the document names. None is required of every request: which are, the protocol says."""
-
-
-class UploadFields(Operation):
-    """OpenAPI of requests whose bodies the framework never parses."""
-
-    def __post_init__(self) -> None:
-        described = [Parameter(name=name, param_in="header", description=text, schema=schema) for name, (text, schema) in _FIELDS.items()]
-        self.parameters = [*(self.parameters or []), *described]
-
+"""None is required of every request: which are, the protocol says."""
+_UPLOAD = reading(_FIELDS)
 
 _FOUND = (NotFound, UploadGone, ProtocolUnknown, Conflict, OffsetMismatch, TakenOver, ChecksumMismatch)
 _LOCATION = ResponseHeader(name="Location", description="The upload's URL", documentation_only=True)
@@ -58,7 +50,7 @@ def upload_routes(sessions: Resumable) -> list[Any]:
 
     @post(
         PATH,
-        operation_class=UploadFields,
+        operation_class=_UPLOAD,
         status_code=201,
         request_max_body_size=None,
         responses={**answers(Record, "The record of the same bytes, which are here already"), **problems(*UPLOADS, *_FOUND)},
@@ -89,7 +81,7 @@ def upload_routes(sessions: Resumable) -> list[Any]:
     @route(
         PATH + "/{token:str}",
         http_method=[HttpMethod.PATCH, HttpMethod.POST],
-        operation_class=UploadFields,
+        operation_class=_UPLOAD,
         request_max_body_size=None,
         responses={
             **answers(None, "The bytes are durable", status=204),

@@ -98,6 +98,15 @@ def test_the_description_is_served_here(server: Served) -> None:
     spec = server.client.get("/schema/openapi.json").json()
     for path in ("/v1/media", "/v1/media/{media_id}", "/v1/media/{media_id}/record", "/v1/sign", "/healthz"):
         assert path in spec["paths"], path
+    for path, method, names in (
+        ("/v1/media", "post", {"Idempotency-Key", "Content-Digest", "X-Content-SHA256", "X-Media-Expires-In"}),
+        ("/v1/media/{media_id}", "get", {"Range", "If-Range", "If-None-Match"}),
+        ("/v1/media/{media_id}/hls/{path}", "get", {"Range", "If-None-Match"}),
+        ("/v1/media/{media_id}/record", "patch", {"If-Match"}),
+        ("/v1/uploads", "post", {"Upload-Length", "Tus-Resumable"}),
+    ):
+        assert names <= {each["name"] for each in spec["paths"][path][method]["parameters"] if each["in"] == "header"}, path
+    assert "Repr-Digest" in spec["paths"]["/v1/media/{media_id}"]["get"]["responses"]["200"]["headers"]
     page = server.client.get("/schema")
     assert page.headers["content-type"].startswith("text/html")
     assert not re.findall(r"(?:src|href)=['\"]https?:", page.text)

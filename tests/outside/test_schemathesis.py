@@ -27,6 +27,7 @@ response_headers_conformance.enabled = true
 response_schema_conformance.enabled = true
 negative_data_rejection.enabled = true
 positive_data_acceptance.enabled = true
+positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 412, 416]
 unsupported_method.enabled = true
 allow_header_conformance.enabled = true
 ignored_auth.enabled = true
