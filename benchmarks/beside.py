@@ -21,7 +21,7 @@ from benchmarks.machine import progress
 from benchmarks.peers.caddy import Caddy
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.process import Peer
-from benchmarks.peers.uvicorn import Uvicorn
+from benchmarks.peers.uvicorn import BareLoop, Uvicorn
 from benchmarks.peers.varnish import Varnish
 from benchmarks.plots import bars
 from benchmarks.results import table
@@ -59,6 +59,7 @@ PAIRS = (
     Pair("10 KB signed : Litestar route", "signed", "litestar", "route", 4.0, 6.0),
     Pair("10 KB signed : Litestar File", "signed", "litestar", "file"),
     Pair("10 KB signed : Starlette FileResponse", "signed", "starlette", "public", 4.0, 6.0),
+    Pair("10 KB signed : uvloop and llhttp alone", "signed", "loop", "public"),
     Pair("304 signed : nginx secure_link", "revalidated", "nginx", "revalidated", 0.6, 1.0),
     Pair("206 of 64 KB : nginx", "range", "nginx", "range", 0.7, 1.0, 16),
     Pair("1 MB public : nginx sendfile", "large", "nginx", "large", 0.8, 1.0, 16),
@@ -229,6 +230,8 @@ class Ring:
                 lambda fills: Caddy(folder, folder / "caddy-access.log", files, fill=fills.get("public", "-")),
                 {"public"},
             )
+        if "loop" in names:
+            self._peer("loop", wanted, 0, lambda fills: BareLoop(folder / "loop.log", files, fills.get("public", "-")), {"public"})
         if "starlette" in names:
             log = folder / "starlette-access.log"
             self._peer(
@@ -387,5 +390,5 @@ processes a request, and the ratio per core is that of requests per second of pr
 Zipf's law (s = 1), the same draws for everyone; nginx has as many secure_link links (MD5) over the same files. "Discarded" is read by a
 client that leaves the bytes in the kernel, because wrk, which copies each, is slower than nginx there. Ranges are {SPANS:,} spans at random of a public file of 256 MB. One answer in
 {CHECKED:,} is compared byte by byte by a second client; the last column counts them. All write an access log to a file on the same disk (nginx buffered, Varnish by varnishncsa, whose processor time is
-counted) and keep counters. An X-Fill header brings the peers' heads to the size of ours, to {SLACK} bytes. Varnish, Caddy, Litestar and Starlette check no signature. Their settings are in
+counted) and keep counters. An X-Fill header brings the peers' heads to the size of ours, to {SLACK} bytes. Varnish, Caddy, Litestar and Starlette check no signature; uvloop and llhttp alone keep no log and no count either, and show what is left to win in Python. Their settings are in
 `benchmarks/peers/`. thumbor makes variants and is compared when there are variants."""

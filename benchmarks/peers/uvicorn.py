@@ -1,4 +1,4 @@
-"""An ASGI application of this folder on uvicorn as one would run it: uvloop, httptools, its access log into a file."""
+"""The peers in Python: an ASGI application of this folder on uvicorn as one would run it (uvloop, httptools, its access log into a file), and the bare event loop."""
 
 import sys
 from pathlib import Path
@@ -24,3 +24,11 @@ class Uvicorn(Peer):
             "httptools",
         ]
         super().__init__(command, port, log, environ={"BENCH_FILES": str(files), "BENCH_FILL": fill})
+
+
+class BareLoop(Peer):
+    """bare_loop.py over `files`."""
+
+    def __init__(self, output: Path, files: Path, fill: str) -> None:
+        port = free_port()
+        super().__init__([sys.executable, "-m", "benchmarks.peers.bare_loop", str(port), files, fill], port, output)
