@@ -108,7 +108,11 @@ class Answer(Struct, frozen=True):
 
 
 class Face(Struct, frozen=True):
-    """What the answers for one card have in common, as bytes: worked out once, sent many times. `shared` is what 304 sends too."""
+    """What the answers for one card have in common, as bytes: worked out once, sent many times.
+
+    `usual` are the lines of a 200, in one piece because what lies in many has to be fetched from many places of memory: first those that 304 sends too (RFC 9110
+    section 15.4.5), up to `common`; then what is said of the media, with its disposition, up to `said`; then those of the whole. `attachment` is said by a link that asks for it.
+    """
 
     card: Card
     origin: Origin
@@ -116,11 +120,23 @@ class Face(Struct, frozen=True):
     tag: bytes
     """The same as it is sent."""
     modified: datetime
-    shared: bytes
-    inline: bytes
+    usual: bytes
+    common: int
+    said: int
     attachment: bytes
-    whole: bytes
     content_type: tuple[bytes, bytes]
+
+    @property
+    def shared(self) -> bytes:
+        return self.usual[: self.common]
+
+    @property
+    def whole(self) -> bytes:
+        return self.usual[self.said :]
+
+    def own(self, link: Link | None) -> bytes:
+        """What is said of the media to a reader by this link, or by none."""
+        return self.attachment if link is not None and link.disposition == "attachment" else self.usual[self.common : self.said]
 
 
 class Delivery:
@@ -155,8 +171,7 @@ class Delivery:
             raise PreconditionFailed(headers={"ETag": face.etag})
         if outcome is Outcome.NOT_MODIFIED:
             return self._bodiless(304, ask, face, ())
-        link = ask.caller.link
-        own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
+        own = face.own(ask.caller.link)
         if ask.method == "HEAD":  # RFC 9110 section 14.2: ranges are defined for GET alone; HEAD tells of the whole
             return self._bodiless(200, ask, face, (own, face.whole))
         wanted = headers.get("range")
@@ -187,8 +202,9 @@ class Delivery:
         told = self._told_of_hit(card, link, now, entry.stored, int(entry.stored + entry.ttl - now), negotiated=False)
         if known is not None:
             return 304, (face.shared, told), ()
-        own = face.attachment if link is not None and link.disposition == "attachment" else face.inline
-        return 200, (face.shared, told, own, face.whole), (entry.body,)
+        if link is not None and link.disposition == "attachment":
+            return 200, (face.shared, face.attachment, face.whole, told), (entry.body,)
+        return 200, (face.usual, told), (entry.body,)
 
     def _scattered(self, spans: tuple[ByteRange, ...]) -> bool:
         size, slices = self._config.slice_size, set[int]()
@@ -198,7 +214,7 @@ class Delivery:
 
     def settle(self, fill: Fill, note: Note, milliseconds: float | None = None) -> Answer:
         """Make the Answer of a Fill, now that the edge (or whoever read the bytes) tells how they came; `milliseconds` is how long the first of them took."""
-        head = (*self._common(fill.ask, fill.card, fill.shared, note, milliseconds), *fill.own)
+        head = (fill.shared, *fill.own, self._told(fill.ask, fill.card, note, milliseconds))
         return Answer(fill.status, head, fill.card, fill.origin, fill.ask.variant, fill.spans, fill.framing, fill.length)
 
     def _bodiless(self, status: int, ask: Ask, face: Face, own: tuple[bytes, ...]) -> Answer:
@@ -213,14 +229,12 @@ class Delivery:
             note = Note(hit=False, fwd="bypass", detail=reason)
         else:
             note = WARMING if self._config.warm_on_head else NOT_KEPT
-        return Answer(status, (*self._common(ask, card, face.shared, note), *own), card, face.origin, ask.variant, warm=note is WARMING)
+        return Answer(status, (face.shared, *own, self._told(ask, card, note)), card, face.origin, ask.variant, warm=note is WARMING)
 
     def _whole(self, ask: Ask, face: Face, own: bytes) -> Answer | Fill:
         size = face.card.size
         if not size:
-            return Answer(
-                200, (*self._common(ask, face.card, face.shared, FROM_CARD), own, face.whole), face.card, face.origin, ask.variant
-            )
+            return Answer(200, (face.shared, own, face.whole, self._told(ask, face.card, FROM_CARD)), face.card, face.origin, ask.variant)
         return self._with_bytes(200, ask, face, (own, face.whole), (ByteRange(0, size),), None, size)
 
     def _partial(self, ask: Ask, face: Face, own: bytes, spans: tuple[ByteRange, ...]) -> Answer | Fill:
@@ -258,17 +272,17 @@ class Delivery:
         card = face.card
         hit = self._cache.peek(card, ask.variant, spans, ask.at)
         if hit is not None:
-            head = (*self._common(ask, card, face.shared, hit.note), *own)
+            head = (face.shared, *own, self._told(ask, card, hit.note))
             return Answer(status, head, card, face.origin, ask.variant, spans, framing, length, hit.pieces)
         fill = Fill(status, ask, card, face.origin, face.shared, own, spans, framing, length)
         reason = self._cache.bypasses(card, ask.variant, face.origin)
         return fill if reason is None else self.settle(fill, Note(hit=False, fwd="bypass", detail=reason))
 
-    def _common(self, ask: Ask, card: Card, shared: bytes, note: Note, milliseconds: float | None = None) -> tuple[bytes, bytes]:
-        """What 200, 206 and 304 have in common (RFC 9110 section 15.4.5), with what is told of the copy."""
+    def _told(self, ask: Ask, card: Card, note: Note, milliseconds: float | None = None) -> bytes:
+        """What is told of the copy, and of how long the answer may be kept."""
         now, link = ask.at, ask.caller.link
         if note.hit and note.detail is None and note.stored_at is not None and note.ttl is not None:
-            return shared, self._told_of_hit(card, link, now, note.stored_at, int(note.ttl), negotiated=ask.negotiated)
+            return self._told_of_hit(card, link, now, note.stored_at, int(note.ttl), negotiated=ask.negotiated)
         remaining = self._remaining(card, link, now)
         told = b"cache-status: %b\r\n" % _status(note)
         if not note.hit:
@@ -279,7 +293,7 @@ class Delivery:
             age = _age(card, now, note.stored_at)
             remaining = None if remaining is None else remaining + age
             told += b"%bage: %d\r\n" % (HIT_TIMING, age)
-        return shared, told + self._freshly(card.public, remaining, link is not None, ask.negotiated)
+        return told + self._freshly(card.public, remaining, link is not None, ask.negotiated)
 
     def _told_of_hit(self, card: Card, link: Link | None, now: float, stored_at: float, ttl: int, *, negotiated: bool) -> bytes:
         """What is told of a fresh copy."""
@@ -353,16 +367,18 @@ class Delivery:
         content_type = (b"content-type", content_type_of(card.media_type).encode())
         attachment = (b"content-disposition", content_disposition("attachment", saved_as(card)).encode())
         inline = (b"content-disposition", content_disposition("inline", card.filename).encode())
+        common = field_lines(shared)
+        said = common + field_lines([*told, inline if inline_safe(card.media_type) else attachment])
         return Face(
             card,
             Origin(card.storage, card.key, card.size, card.digest),
             tag,
             tag.encode(),
             modified,
-            field_lines(shared),
-            field_lines([*told, inline if inline_safe(card.media_type) else attachment]),
+            said + field_lines([content_type, (b"content-length", b"%d" % card.size)]),
+            len(common),
+            len(said),
             field_lines([*told, attachment]),
-            field_lines([content_type, (b"content-length", b"%d" % card.size)]),
             content_type,
         )
 

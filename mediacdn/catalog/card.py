@@ -25,7 +25,7 @@ class Stamps(Protocol):
 
 
 class CardCache:
-    """At most `size` cards, the least recently used leaving first. One loop's; no locks are needed because nothing here awaits half-way.
+    """At most `size` cards, the least recently used leaving first (uses count from half the size on). One loop's; no locks are needed because nothing here awaits half-way.
 
     `negative_ttl` is how many seconds an id without a media is remembered: long enough to blunt a flood of guesses, short enough not to hide a new
     media, whose upload moves no counter.
@@ -45,7 +45,8 @@ class CardCache:
         kept = self._kept.get(id)
         if kept is None or self._stamps.words[kept[1]] != kept[2]:
             return None
-        self._kept.move_to_end(id)
+        if len(self._kept) * 2 > self._size:  # before that nothing leaves for long, and to move costs more than to look
+            self._kept.move_to_end(id)
         return kept[0]
 
     async def get(self, id: str) -> Card | None:

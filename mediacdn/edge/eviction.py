@@ -47,10 +47,14 @@ class Order(Protocol):
 
 
 class Queue:
-    """First in, first out; with `recency` a use makes an entry the newest, which is LRU."""
+    """First in, first out; with `recency` a use makes an entry the newest, which is LRU.
+
+    A use counts once half of the room that the last put was given is taken: before that nothing leaves for long, and to move an entry costs more than to find it.
+    """
 
     def __init__(self, *, recency: bool) -> None:
         self.bytes = 0
+        self._half = 0
         self._recency = recency
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
@@ -59,7 +63,7 @@ class Queue:
 
     def use(self, key: Key) -> Entry | None:
         entry = self._entries.get(key)
-        if entry is not None and self._recency:
+        if entry is not None and self._recency and self.bytes >= self._half:
             self._entries.move_to_end(key)
         return entry
 
@@ -67,6 +71,7 @@ class Queue:
         return self._entries.get(key)
 
     def put(self, key: Key, entry: Entry, room: int) -> Put:
+        self._half = room // 2
         gone = self.shrink(room - cost(entry))
         self.append(key, entry)
         return Put(True, *gone)
