@@ -9,12 +9,13 @@ from datetime import datetime
 from functools import lru_cache
 from secrets import token_hex
 from typing import Protocol
+from weakref import ref
 
 from msgspec import Struct
 
 from mediacdn.access import Access, Caller
 from mediacdn.config import Edge as EdgeConfig
-from mediacdn.edge.entries import Entry
+from mediacdn.edge.entries import Entry, Known
 from mediacdn.edge.origin import Origin
 from mediacdn.edge.reading import Hit, Note
 from mediacdn.errors import PreconditionFailed, RangeNotSatisfiable
@@ -52,7 +53,7 @@ class Cache(Protocol):
 
     def peek(self, card: Card, variant: str, spans: tuple[ByteRange, ...], now: float) -> Hit | None: ...
 
-    def whole(self, card: Card, variant: str, now: float) -> Entry | None: ...
+    def whole(self, card: Card, variant: str, now: float, known: Known | None = None) -> Entry | None: ...
 
     def bypasses(self, card: Card, variant: str, origin: Origin) -> str | None: ...
 
@@ -107,7 +108,7 @@ class Answer(Struct, frozen=True):
         return field_pairs(self.head)
 
 
-class Face(Struct, frozen=True):
+class Face(Struct):
     """What the answers for one card have in common, as bytes: worked out once, sent many times.
 
     `usual` are the lines of a 200, in one piece because what lies in many has to be fetched from many places of memory: first those that 304 sends too (RFC 9110
@@ -125,6 +126,8 @@ class Face(Struct, frozen=True):
     said: int
     attachment: bytes
     content_type: tuple[bytes, bytes]
+    copy: Known | None = None
+    """Where the original was found in memory the last time."""
 
     @property
     def shared(self) -> bytes:
@@ -196,9 +199,11 @@ class Delivery:
         face = self._faces.get(card.id)
         if face is None or face.card is not card or not card.size or (known is not None and known != face.tag):
             return None
-        entry = self._cache.whole(card, ORIGINAL, now)
+        entry = self._cache.whole(card, ORIGINAL, now, face.copy)
         if entry is None:
             return None
+        if face.copy is None or face.copy() is not entry:
+            face.copy = ref(entry)
         told = self._told_of_hit(card, link, now, entry.stored, int(entry.stored + entry.ttl - now), negotiated=False)
         if known is not None:
             return 304, (face.shared, told), ()

@@ -32,6 +32,7 @@ class MemoryTier:
     ) -> None:
         self.limit = limit
         self._eviction = eviction
+        self._frequency = eviction == "tinylfu"
         self._on_evict = on_evict
         self.clear()
 
@@ -42,6 +43,11 @@ class MemoryTier:
             return self._pinned.use(key)
         return entry
 
+    @property
+    def roomy(self) -> bool:
+        """Whether uses count for nothing, because nothing leaves for long."""
+        return not self._frequency and (self._order.bytes + self._pinned.bytes) * 2 < self.limit
+
     def peek(self, key: Key) -> Entry | None:
         """The entry, which counts as nothing."""
         return self._order.peek(key) or self._pinned.peek(key)
@@ -49,6 +55,7 @@ class MemoryTier:
     def put(self, key: Key, entry: Entry) -> bool:
         """Keep it in place of what was there; False when it cannot fit or is not worth what would have to go: then nothing is kept under the key."""
         self.drop(key)
+        entry.generation = key.generation
         takes = cost(entry)
         if takes > self.limit:
             return False

@@ -16,7 +16,10 @@ class Sized(Protocol):
 
 
 class Memory(Sized, Protocol):
-    """Copies of this process; everything is at once."""
+    """Copies of this process; everything is at once. While it is `roomy`, whoever has an entry need not ask for it."""
+
+    @property
+    def roomy(self) -> bool: ...
 
     def get(self, key: Key) -> Entry | None: ...
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from mediacdn.config.sections import Edge as EdgeConfig
 from mediacdn.edge.coalesce import Fill
-from mediacdn.edge.entries import Entry, Key
+from mediacdn.edge.entries import Entry, Key, Known
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.origin import Origin
 from mediacdn.edge.reading import Hit, Note, Reading, note_of_entry, open_reading
@@ -134,14 +134,19 @@ class Edge:
                     return Hit((piece,), Note(True, None, None, False, entry.stored, left, None))
         return self._peek_all(memory, card, variant, spans, now)
 
-    def whole(self, card: Card, variant: str, now: float) -> Entry | None:
-        """The object, when it is one slice that memory has and that is fresh: what `peek` would answer from, in one step."""
+    def whole(self, card: Card, variant: str, now: float, known: Known | None = None) -> Entry | None:
+        """The object, when it is one slice that memory has and that is fresh: what `peek` would answer from, in one step. `known` is what was answered before."""
         memory = self._memory
         if memory is None:
             return None
-        # A plain tuple equals the Key, and is made in a fifth of the time.
-        entry = memory.get(cast("Key", (card.id, variant, self._epoch() << _EPOCH | card.generation, 0)))
-        if entry is None or len(entry.body) != card.size or entry.stored + entry.ttl <= now or entry.total != card.size:
+        generation = self._epoch() << _EPOCH | card.generation
+        entry = known() if known is not None and memory.roomy else None
+        if entry is None or entry.generation != generation:
+            # A plain tuple equals the Key, and is made in a fifth of the time.
+            entry = memory.get(cast("Key", (card.id, variant, generation, 0)))
+            if entry is None:
+                return None
+        if len(entry.body) != card.size or entry.stored + entry.ttl <= now or entry.total != card.size:
             return None
         self._metrics.memory_hits += 1
         return entry

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mediacdn.edge.coalesce import Fill
-from mediacdn.edge.entries import Key
+from mediacdn.edge.entries import Entry, Key
 from mediacdn.edge.slices import Cut, cuts, extent
 from mediacdn.edge.tiers import LONGEST_PEEK, MOST_SLICES, Note
 from mediacdn.errors import ObjectCorrupt, StorageUnavailable
@@ -455,6 +456,44 @@ async def test_a_missing_object_is_damage_and_remembered() -> None:
             await on.read(of)
         on.now += 0.1
         assert (await on.read(of))[0] == [body]
+
+
+async def test_a_known_copy_is_answered_from_only_while_it_is_the_one_in_memory() -> None:
+    async with bench(memory=1 << 20) as on:
+        of, newer = on.far.given(content(1000)), on.far.given(content(1000), generation=2)
+        await on.read(of)
+        await on.quiet()
+        entry = on.edge.whole(of, "", on.now)
+        assert entry is not None
+        known, lost = ref(entry), ref(Entry(b"", 0, on.now, 60, 60, generation=1))
+        assert on.edge.whole(of, "", on.now, known) is entry
+        assert on.edge.whole(of, "", on.now, lost) is entry
+        assert on.edge.whole(newer, "", on.now, known) is None
+        assert on.edge.whole(of, "", on.now + 61, known) is None
+        on.epoch = 1
+        assert on.edge.whole(of, "", on.now, known) is None
+        on.epoch = 0
+        del entry
+        on.edge.clear()
+        assert known() is None
+        assert on.edge.whole(of, "", on.now, known) is None
+
+
+async def test_a_known_copy_is_used_where_something_may_have_to_leave() -> None:
+    async with bench(memory=5000) as on:
+        first, second, third, fourth = (on.far.given(content(1000), key) for key in "abcd")
+        for each in (first, second, third):
+            await on.read(each)
+            await on.quiet()
+        entry = on.edge.whole(first, "", on.now)
+        assert entry is not None
+        known = ref(entry)
+        await on.read(second)
+        await on.read(third)
+        assert on.edge.whole(first, "", on.now, known) is entry
+        await on.read(fourth)
+        await on.quiet()
+        assert [on.edge.whole(each, "", on.now) is not None for each in (first, second, third, fourth)] == [True, False, True, True]
 
 
 # Purges.
