@@ -27,7 +27,7 @@ from mediacdn.errors import (
     TooLarge,
     TooManyRequests,
     Undecodable,
-    UnsupportedType,
+    Unprocessable,
 )
 from mediacdn.http.languages import language_tag
 from mediacdn.ingest import Ingest
@@ -101,7 +101,7 @@ def subtitle_routes(
         responses={
             **answers(Record, "The record of those that took the place of others, or were there"),
             **problems(
-                *ACTS, Conflict, ContentRefused, EncodingRefused, OverLimits, QuotaExceeded, StorageFull, TooLarge, TooManyRequests, Undecodable, UnsupportedType
+                *ACTS, Conflict, ContentRefused, EncodingRefused, OverLimits, QuotaExceeded, StorageFull, TooLarge, TooManyRequests, Undecodable, Unprocessable
             ),
         },
         response_headers=[location],
@@ -122,7 +122,7 @@ def subtitle_routes(
         assert caller.principal is not None
         written = tag(language)
         if source.kind not in ("video", "audio"):
-            raise UnsupportedType(f"A media of the type {source.media_type} has no subtitles")
+            raise Unprocessable(f"A media of the type {source.media_type} has no subtitles")
         if label is not None and not (label.strip() and label.isprintable() and '"' not in label):
             raise InvalidParameter("A label is printable text without quotation marks")
         await ingest.admit(caller.principal, None)

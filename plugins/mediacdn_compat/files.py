@@ -1,7 +1,9 @@
 """A service of MediaFiles: an upload as a form, whose answer comes before anything is transcoded, and a status with the stream's URL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from mimetypes import guess_type
 from typing import Annotated, Any
 
 from litestar import Request, get, post
@@ -16,7 +18,8 @@ Id = Annotated[str, Param(description="The media's ULID, upper case", schema_ext
 
 
 class Uploaded(Struct, frozen=True, rename="camel"):
-    """`status` is UPLOADED where work is to be done that the media waits for, READY where there is none, and what it is by now of bytes that were here already."""
+    """`status` is UPLOADED where work is to be done that the media waits for, READY where there is none, and what it is by now of bytes that were here already;
+    FAILED at once where a file is named as a film or sound and is neither."""
 
     media_file_id: str
     status: str
@@ -54,6 +57,15 @@ def _lasting(duration: float | None) -> timedelta:
     return timedelta(hours=1, seconds=3 * (duration or 3600))
 
 
+def _seen(record: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The status and what went wrong, for clients that know films only: what is named as one and is none has failed, though it is kept and can be read."""
+    said = guess_type(record["filename"] or "")[0] or ""
+    if record["kind"] in ("video", "audio") or not said.startswith(("video/", "audio/")):
+        return record["status"], record["error_message"]
+    what = f"its bytes are {record['media_type']}" if record["size"] else "it is empty"
+    return "FAILED", f"Its name says {said}, but {what}: there is nothing to play"
+
+
 def file_routes(core: Core) -> list[Any]:
     """The handlers of this file."""
 
@@ -72,7 +84,7 @@ def file_routes(core: Core) -> list[Any]:
             core.needs(await core.authenticate(dict(request.headers)), Scope.WRITE)
             raise UnsupportedType("A form is expected: multipart/form-data with one part 'file'")
         record = await core.upload(request)
-        return Uploaded(record["id"], record["status"])
+        return Uploaded(record["id"], _seen(record)[0])
 
     @get(
         "/media-files/{media_id:str}",
@@ -92,6 +104,7 @@ def file_routes(core: Core) -> list[Any]:
                 link = await core.link(principal, card.id, prefix=True, expires=_lasting(record["duration"]))
                 begin = link.removesuffix(f"v1/media/{card.id}")
             manifest = f"{begin}stream/hls/{card.id}/master.m3u8"
-        return MediaFile(card.id, record["status"], manifest, record["error_message"])
+        status, wrong = _seen(record)
+        return MediaFile(card.id, status, manifest, wrong)
 
     return [upload_file, media_file]

@@ -13,7 +13,10 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from mediacdn import NotFound
 
-STYLE = "html,body{margin:0;height:100%;background:#000}video{width:100%;height:100%;display:block}p{color:#ccc;font:1rem sans-serif;padding:1rem}"
+STYLE = (
+    "html,body{margin:0;height:100%;background:#000}video{width:100%;height:100%;display:block}"
+    "p{position:fixed;top:0;left:0;right:0;margin:0;padding:1rem;color:#fff;background:#000c;font:1rem sans-serif;overflow-wrap:anywhere}p[hidden]{display:none}"
+)
 PAGE = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -24,7 +27,7 @@ PAGE = f"""<!DOCTYPE html>
 </head>
 <body>
 <video id="video" controls playsinline preload="metadata" poster="poster"></video>
-<p id="told" hidden></p>
+<p id="told" role="status" hidden></p>
 <script src="../../player/hls.light.min.js"></script>
 <script src="../../player/player.js"></script>
 </body>
@@ -35,6 +38,11 @@ SCRIPT = """'use strict';
   const video = document.getElementById('video'), told = document.getElementById('told');
   const manifest = new URL('hls/master.m3u8', location.href).href;
   const tell = words => { told.textContent = words; told.hidden = false; };
+  const why = {
+    401: 'a link is needed', 403: 'the link is not valid, or was revoked', 404: 'there is no stream', 410: 'the link or the film has expired',
+    451: 'it is withheld',
+  };
+  let mended = 0, pause = 2;
   if (self.Hls && Hls.isSupported()) {
     // A worker would be a script of a blob, which the page's policy does not let in.
     const hls = new Hls({enableWorker: false});
@@ -44,10 +52,22 @@ SCRIPT = """'use strict';
       track.src = new URL('subtitles/' + lang, location.href).href;
       video.append(track);
     }));
+    hls.on(Hls.Events.MANIFEST_PARSED, () => {
+      if (!told.hidden) video.poster = 'poster';
+      told.hidden = true;
+    });
     hls.on(Hls.Events.ERROR, (_, error) => {
       if (!error.fatal) return;
-      if (error.type === Hls.ErrorTypes.MEDIA_ERROR) return hls.recoverMediaError();
-      tell('It cannot be played' + (error.response ? ' (' + error.response.code + ')' : ''));
+      const status = error.response ? error.response.code : 0;
+      if (error.type === Hls.ErrorTypes.MEDIA_ERROR && mended++ < 3) return hls.recoverMediaError();
+      if (error.details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR && status === 404) {
+        // Nobody but the record says whether one is still being made.
+        tell('There is no stream yet; it is asked for again');
+        setTimeout(() => hls.loadSource(manifest), pause * 1000);
+        pause = Math.min(60, pause * 1.5);
+        return;
+      }
+      tell('It cannot be played' + (why[status] ? ': ' + why[status] : status ? ' (' + status + ')' : ''));
       hls.destroy();
     });
     hls.loadSource(manifest);

@@ -50,13 +50,18 @@ def _seen(container: Any, task: Look) -> Film:
         video=None if stream is None else _video(stream, frame, lengths.get(stream.index), task.limits),
         audio=tuple(
             Audio(
-                index=each.index, codec=each.codec_context.name[:64], channels=each.channels, rate=each.rate or 0,
+                index=each.index, codec=_named(each), channels=each.channels, rate=each.rate or 0,
                 language=_language(each.language), plain=each.codec_context.name == "aac" and each.codec_context.profile == "LC", duration=lengths.get(each.index),
             )
             for each in audio
         ),
         tools=TOOLS,
     )  # fmt: skip
+
+
+def _named(stream: Any) -> str:
+    """The codec's own name: that of a context is its decoder's, such as mp3float or libdav1d."""
+    return str(stream.codec_context.codec.canonical_name)[:64]
 
 
 def _video(stream: Any, frame: Any, length: float | None, limits: Limits) -> Video:
@@ -77,7 +82,7 @@ def _video(stream: Any, frame: Any, length: float | None, limits: Limits) -> Vid
     )  # fmt: skip
     rate = stream.average_rate or stream.guessed_rate or 0
     return Video(
-        index=stream.index, codec=stream.codec_context.name[:64], width=min(width, 1 << 16), height=height, rotation=rotation,
+        index=stream.index, codec=_named(stream), width=min(width, 1 << 16), height=height, rotation=rotation,
         frame_rate=round(min(float(rate), 100_000.0), 3), bits=frame.format.components[0].bits, hdr=int(frame.color_trc) in HDR,
         interlaced=bool(frame.interlaced_frame), duration=length,
         plain=plain, keys=_keys(stream) if plain else (),

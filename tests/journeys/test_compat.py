@@ -129,6 +129,25 @@ def test_what_fails_says_why(server: Served) -> None:
     assert get(server, f"/api/media/{media}").json()["processed_s3_url"] is None
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("text.mp4", b"hello, this is no film", "Its name says video/mp4, but its bytes are text/plain: there is nothing to play"),
+        ("list.mov", b"#EXTM3U\n#EXTINF:4,\nhttp://127.0.0.1:1/x.ts\n", "but its bytes are application/vnd.apple.mpegurl"),
+        ("empty.mp4", b"", "Its name says video/mp4, but it is empty: there is nothing to play"),
+        ("notes.txt", b"hello, these are notes", None),
+    ],
+)
+def test_what_is_named_as_a_film_and_is_none(server: Served, name: str, content: bytes, said: str | None) -> None:
+    """Nobody waits for a stream that never comes; what was sent is kept all the same."""
+    begun = server.client.post("/media/upload", files={"file": (name, content, "application/octet-stream")}, headers=server.auth()).json()
+    told = get(server, f"/media-files/{begun['mediaFileId']}").json()
+    assert told["status"] == begun["status"] == ("FAILED" if said else "READY")
+    assert (said or "") in told.get("errorMessage", "")
+    assert ("errorMessage" in told) is (said is not None)
+    assert get(server, f"/v1/media/{begun['mediaFileId']}").content == content
+
+
 def test_public_media_are_open(server: Served) -> None:
     media = stream(server, public="true")
     told = get(server, f"/media-files/{media}", None).json()

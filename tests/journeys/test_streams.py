@@ -263,3 +263,27 @@ def test_a_browser_plays_and_seeks_by_the_player(server: Served, link: str) -> N
     assert seen["source"].startswith("blob:"), "by hls.js"
     assert seen["told"] == ""
     assert faults == []
+
+
+def test_the_player_says_what_keeps_it_and_begins_once_there_is_a_stream(server: Served, link: str) -> None:
+    """The sentence stands where it is seen, and who opened the page too early need not load it anew."""
+    program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    if program is None:
+        pytest.fail("Chromium is missing; as root: apt-get install -y --no-install-recommends chromium-headless-shell")
+    seen = (
+        "() => { const box = document.getElementById('told').getBoundingClientRect(); return box.height > 0 && box.bottom <= innerHeight; }"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 480, "height": 270})
+        page.route("**/hls/master.m3u8", lambda route: route.fulfill(status=404, body="{}"), times=1)
+        page.goto(f"{server.url}{link}/player")
+        page.wait_for_function(seen, timeout=10_000)
+        assert "no stream yet" in page.inner_text("#told")
+        page.wait_for_function(
+            "() => document.querySelector('video').readyState >= 1 && document.getElementById('told').hidden", timeout=15_000
+        )
+        page.goto(f"{server.url}{link.replace('/s/p1.', '/s/p1.0', 1)}/player")
+        page.wait_for_function(seen, timeout=10_000)
+        assert page.inner_text("#told") == "It cannot be played: the link is not valid, or was revoked"
+        browser.close()

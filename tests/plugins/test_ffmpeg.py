@@ -338,7 +338,7 @@ async def test_facts(reel: Any, sink: Taken) -> None:
     assert (turned.media_type, turned.facts["rotation"], turned.facts["hdr"]) == ("", 90, False)
     assert turned.facts["audio"] == [{"codec": "aac", "channels": 1, "rate": 44100}]
     assert (deep.facts["bits"], deep.facts["hdr"], bright.facts["hdr"], deep.facts["audio"]) == (10, False, True, [])
-    assert (sound.width, sound.codecs, sound.duration) == (None, "mp3float", pytest.approx(2.0, abs=0.06))
+    assert (sound.width, sound.codecs, sound.duration) == (None, "mp3", pytest.approx(2.0, abs=0.06))
 
 
 async def test_the_poster_is_upright_and_not_black(reel: Any, sink: Taken, tmp_path: Path) -> None:
