@@ -181,11 +181,12 @@ def fence_of(settings: Decoders) -> Fence:
 
 def tell_of_fence(settings: Decoders) -> None:
     """Say in the log of a start what keeps decoders in."""
-    found = kernel()
-    if settings.fence != "off" and found.whole:
+    if settings.fence == "off":
+        _log.warning("decoders without a fence", why='decoders.fence is "off"')
+    elif (found := kernel()).whole:
         _log.info("decoders behind a fence", kernel=str(found))
     else:
-        _log.warning("decoders without a whole fence", fence=settings.fence, kernel=str(found))
+        _log.warning("decoders without a whole fence", kernel=str(found))
 
 
 def recipe_registry(config: Config, plugins: Plugins, actions: Mapping[str, Action]) -> Registry:
