@@ -13,12 +13,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from mediacdn import ConfigError, Fence, enclose, open_sandbox
+from mediacdn import ConfigError, Fence, Kit, enclose, open_sandbox
 from mediacdn.cli.doctor import _fence as finding
 from mediacdn.config import Config, Decoders, load
 from mediacdn.drivers import fence_of, tell_of_fence
 from mediacdn.sandbox import calls, fence
 from mediacdn.sandbox.fence import Kernel, kernel
+from mediacdn_ffmpeg.config import LookConfig
+from mediacdn_ffmpeg.looking import open_looking
+from mediacdn_ffmpeg.running import run as run_ffmpeg
+from mediacdn_pdf.actions import open_facts
+from mediacdn_pdf.config import FactsConfig as PdfConfig
+from mediacdn_vips import ImageConfig, open_image
 from tests.sandbox.attempts import TRIED
 
 ROOT = Path(__file__).parent.parent.parent
@@ -157,6 +163,40 @@ def test_older_versions_of_landlock_are_asked_for_what_they_have(tmp_path: Path)
         [sys.executable, "-c", script, str(tmp_path / "secret")], check=True, capture_output=True, text=True
     ).stdout.split()
     assert told == ["0"] * kernel().landlock
+
+
+@fenced
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "off"])
+async def test_first_party_decoders_are_behind_it(mode: Any) -> None:
+    kit: Any = Kit("", None, None, None, fence=Fence(mode))  # type: ignore[arg-type]
+    opened = (open_image(ImageConfig(children=1), kit), open_facts(PdfConfig(), kit), open_looking(LookConfig(), kit))
+    found = []
+    told = re.compile(r"Seccomp_filters:\t(\d+)")
+    mine = int(told.findall(Path("/proc/self/status").read_text())[0])  # noqa: ASYNC240
+    for each in opened:
+        async with each as action:
+            await action._box.start()
+            [pid] = action._box.pids
+            found += [int(number) - mine for number in told.findall(Path(f"/proc/{pid}/status").read_text())]  # noqa: ASYNC240
+    assert found == [int(mode == "auto")] * 3
+
+
+@fenced
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_ffmpeg_is_behind_it(tmp_path: Path, mode: str) -> None:
+    """By a shell in its place."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "source").touch()
+    descriptors = [os.open(each, os.O_RDONLY) for each in (tmp_path / "source", tmp_path / "folder", os.devnull)]
+    try:
+        words = ["/bin/sh", "-c", f"echo made > made; echo taken > {tmp_path}/taken"]
+        ran = run_ffmpeg({"arguments": words, "nice": 0, "fence": {"mode": mode}}, descriptors)
+    finally:
+        for each in descriptors:
+            os.close(each)
+    assert (ran["code"] == 0) is (tmp_path / "taken").exists() is (mode == "off")
+    assert os.listdir(tmp_path / "folder") == ["made"]
 
 
 # The filter, by what it says of each call, on both machines
