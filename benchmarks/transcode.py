@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mediacdn.testing import kit
 from mediacdn_ffmpeg import HlsConfig, command
 from mediacdn_ffmpeg.ladder import ladder
 from mediacdn_ffmpeg.looking import open_looking
@@ -53,7 +54,7 @@ def job(film: Path) -> None:
 async def arguments(film: Path) -> list[str]:
     """The plain command's: the action's own, without its child around it, and with as many threads as x264 likes."""
     config, program = HlsConfig(), await find("")
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit("")) as looking:
         descriptor = os.open(film, os.O_RDONLY)
         try:
             found = await looking.film("video/mp4", descriptor)

@@ -75,6 +75,7 @@ from mediacdn.model import (
     Episode,
     Event,
     Extract,
+    Fence,
     Incoming,
     Made,
     MadeFile,
@@ -101,6 +102,7 @@ from mediacdn.storage.retry import again
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
     from mediacdn.routes import contract
+    from mediacdn.sandbox.fence import enclose
     from mediacdn.sandbox.pool import Sandbox, open_sandbox
 else:
 
@@ -112,6 +114,10 @@ else:
             return development_key
         if name == "contract":
             return import_module("mediacdn.routes.contract")
+        if name == "enclose":
+            from mediacdn.sandbox import fence
+
+            return fence.enclose
         if name in ("Sandbox", "open_sandbox"):
             from mediacdn.sandbox import pool
 
@@ -149,6 +155,7 @@ __all__ = [
     "Episode",
     "Event",
     "Extract",
+    "Fence",
     "FetchRules",
     "Fetched",
     "Forbidden",
@@ -213,6 +220,7 @@ __all__ = [
     "again",
     "contract",
     "development_key",
+    "enclose",
     "fetch",
     "hookimpl",
     "language_tag",

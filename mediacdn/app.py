@@ -37,6 +37,7 @@ from mediacdn.drivers import (
     open_drivers,
     open_stamps,
     recipe_registry,
+    tell_of_fence,
     uploads_of,
 )
 from mediacdn.edge.files import OpenFiles
@@ -129,6 +130,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        tell_of_fence(config.decoders)
         try:
             async with (
                 open_drivers(config, loaded, metrics) as opened,

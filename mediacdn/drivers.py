@@ -16,23 +16,25 @@ from mediacdn.access import Access
 from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
 from mediacdn.changes import Changes
-from mediacdn.config import Config, Mirrored, decode_driver
+from mediacdn.config import Config, Decoders, Mirrored, decode_driver
 from mediacdn.config.storages import MIRROR, default_storage, landings
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
 from mediacdn.edge.guarded import Guarded
 from mediacdn.edge.policy import Rules
 from mediacdn.edge.stamps import Stamps
+from mediacdn.errors import ConfigError
 from mediacdn.hookspecs import Kit
 from mediacdn.ingest import Ingest
 from mediacdn.inspection import Inspection
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Broker, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters, SharedCounters
 from mediacdn.links import StorageLinks
-from mediacdn.model import Change, Event, NewJob
+from mediacdn.model import Change, Event, Fence, NewJob
 from mediacdn.plugins import Plugins
 from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry, check_tables
+from mediacdn.sandbox.fence import kernel
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.mirror import Mirror
@@ -42,6 +44,8 @@ from mediacdn.ulids import Ulids
 from mediacdn.upkeep.moving import Mover
 from mediacdn.upkeep.promotion import Promotions, promotion
 from mediacdn.uploads.sessions import Uploads
+
+_log = structlog.get_logger("mediacdn.decoders")
 
 
 class SystemClock:
@@ -153,10 +157,11 @@ async def open_actions(
     """Open every action that the plugins bring, each by its table [recipes.NAME]. Raises: ConfigError, PluginError."""
     names = plugins.named("action")
     check_tables(config.recipes.drivers, names)
+    fence = fence_of(config.decoders)
     data = Path(config.server.data)
 
     def kit(name: str) -> Kit:
-        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock(), worker)
+        return Kit(str(data.absolute()), structlog.get_logger(f"mediacdn.recipes.{name}"), registry, SystemClock(), worker, fence)
 
     async with AsyncExitStack() as stack:
         actions: dict[str, Action] = {}
@@ -165,6 +170,23 @@ async def open_actions(
             settings = decode_driver(driver.config, config.recipes.drivers.get(name, {}), f"recipes.{name}")
             actions[name] = await stack.enter_async_context(driver.open(settings, kit(name)))
         yield actions
+
+
+def fence_of(settings: Decoders) -> Fence:
+    """How decoders are kept in. Raises: ConfigError, where this kernel cannot do what is required."""
+    if settings.fence == "require" and not (found := kernel()).whole:
+        raise ConfigError(f'decoders.fence is "require", and this kernel has {found}')
+    return Fence(settings.fence, settings.reads)
+
+
+def tell_of_fence(settings: Decoders) -> None:
+    """Say in the log of a start what keeps decoders in."""
+    if settings.fence == "off":
+        _log.warning("decoders without a fence", why='decoders.fence is "off"')
+    elif (found := kernel()).whole:
+        _log.info("decoders behind a fence", kernel=str(found))
+    else:
+        _log.warning("decoders without a whole fence", kernel=str(found))
 
 
 def recipe_registry(config: Config, plugins: Plugins, actions: Mapping[str, Action]) -> Registry:

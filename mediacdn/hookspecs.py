@@ -8,7 +8,7 @@ import pluggy
 from msgspec import Struct
 
 from mediacdn.interfaces import Clock, Core
-from mediacdn.model import Event, Media, Plan, Recipe
+from mediacdn.model import Event, Fence, Media, Plan, Recipe
 
 hookspec = pluggy.HookspecMarker("mediacdn")
 hookimpl = pluggy.HookimplMarker("mediacdn")
@@ -20,6 +20,7 @@ class Kit(Struct, frozen=True):
     """What the core hands a driver when it opens it: the data directory it may write beneath, its logger, the metrics registry and the clock.
 
     `worker` says that this process does jobs: what they need is kept warm there, and started when it is wanted elsewhere.
+    `fence` is for `open_sandbox`: how the configuration wants decoders kept in.
     """
 
     data: str
@@ -27,6 +28,7 @@ class Kit(Struct, frozen=True):
     metrics: Any
     clock: Clock
     worker: bool = False
+    fence: Fence = Fence()
 
 
 class Driver(Struct, frozen=True):

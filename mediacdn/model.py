@@ -297,6 +297,13 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     continue_on_error: bool = False
 
 
+class Fence(Struct, frozen=True):
+    """The kernel's fence around what decodes: whether it must be whole ("require"), is what the kernel has ("auto") or none ("off"), and the further paths it may read."""
+
+    mode: Literal["auto", "require", "off"] = "auto"
+    reads: tuple[str, ...] = ()
+
+
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be made of a media, named `code@version`: another version is another recipe. `accepts` are media types or ranges such as image/*."""
 

@@ -24,6 +24,7 @@ from mediacdn.drivers import (
     open_stamps,
     promotions,
     recipe_registry,
+    tell_of_fence,
     uploads_of,
 )
 from mediacdn.edge.files import OpenFiles
@@ -63,6 +64,7 @@ async def run_worker(
     from mediacdn.jobs.bell import Bell  # taskiq takes a third of a second to import, which a server need not wait for
     from mediacdn.jobs.lanes import work_lanes
 
+    tell_of_fence(config.decoders)
     loaded = plugins or Plugins.load(config.plugins)
     own = registry or CollectorRegistry()
     async with open_drivers(config, loaded, own, use="work") as opened, open_actions(config, loaded, own, worker=True) as actions:

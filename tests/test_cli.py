@@ -672,6 +672,7 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         "uvloop",
         "open files",
         "clock",
+        "decoders",
         "data directory",
         "free room",
         "keys",

@@ -73,7 +73,7 @@ async def _examine(config: "Config") -> list[Finding]:
     from mediacdn.plugins import Plugins
 
     folder = Path(config.server.data)
-    findings = [Finding("configuration", "ok", "every key is known and its value allowed"), *_machine(), *_folder(folder)]
+    findings = [Finding("configuration", "ok", "every key is known and its value allowed"), *_machine(), _fence(config), *_folder(folder)]
     try:
         plugins = Plugins.load(config.plugins)
     except MediaError as error:
@@ -116,6 +116,21 @@ def _machine() -> list[Finding]:
     found = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC" + (", before this program was installed" if behind else "")
     findings.append(Finding("clock", "fail" if behind else "ok", found, "set the clock: links and tokens live by it" if behind else ""))
     return findings
+
+
+def _fence(config: "Config") -> Finding:
+    from mediacdn.sandbox.fence import kernel
+
+    mode = config.decoders.fence
+    if mode == "off":
+        return Finding(
+            "decoders", "warn", "no fence, by decoders.fence", 'set decoders.fence = "auto": a decoder that is taken over may read the keys'
+        )
+    found = kernel()
+    if found.whole:
+        return Finding("decoders", "ok", f"behind a fence of the kernel: {found}")
+    fix = "Linux 5.13 or newer with lsm=landlock,…, on x86_64 or aarch64, and a container whose profile lets it be used"
+    return Finding("decoders", "fail" if mode == "require" else "warn", f"the kernel's fence lacks a part: {found}", fix)
 
 
 def _folder(folder: Path) -> list[Finding]:

@@ -337,6 +337,19 @@ class Recipes(Section, frozen=True):
     """Filled from the [recipes.NAME] tables; not a key of its own."""
 
 
+class Decoders(Section, frozen=True):
+    """The processes that decode untrusted bytes, whichever plugin starts them."""
+
+    fence: Literal["auto", "require", "off"] = "auto"
+    """Whether the kernel keeps them from files, processes and the network: as far as it can, wholly or else nothing starts, or not at all."""
+    reads: tuple[str, ...] = ()
+    """Further paths that they may read, with what is beneath."""
+
+    def __post_init__(self) -> None:
+        if wrong := [each for each in self.reads if not each.startswith("/")]:
+            raise ValueError(f"a path of reads begins with /: {wrong[0]}")
+
+
 class Lifecycle(Section, frozen=True):
     """Retention and sweeping. Times are seconds."""
 
@@ -391,6 +404,7 @@ class Config(Section, frozen=True):
     jobs: Jobs = Jobs()
     variants: Variants = Variants()
     recipes: Recipes = Recipes()
+    decoders: Decoders = Decoders()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt", "vips", "pdf")
     shared: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)

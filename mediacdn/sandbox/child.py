@@ -1,4 +1,4 @@
-"""The child's side of a Sandbox: takes its limits, imports what it is to call, then answers one request after another until its parent is gone."""
+"""The child's side of a Sandbox: takes its limits, shuts itself in, imports what it is to call, then answers one request after another until its parent is gone."""
 
 import ctypes
 import math
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from mediacdn.errors import InvalidArgument, OverLimits, Undecodable
+from mediacdn.sandbox.fence import enclose
 from mediacdn.sandbox.wire import HEADER, LARGEST_REPLY, LARGEST_REQUEST, MOST_DESCRIPTORS, Reply, Request, Setup, framed
 
 S = TypeVar("S", bound=Struct)
@@ -40,6 +41,7 @@ def main(descriptor: int) -> NoReturn:
         _confine(setup)
         _thin_stacks()
         module, _, name = setup.call.partition(":")
+        enclose(setup.fence, package=module.partition(".")[0])  # before the import, which may start threads, that would not be in it
         call = getattr(import_module(module), name)
         line.sendall(framed(Reply(body={})))
         while True:

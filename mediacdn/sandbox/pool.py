@@ -4,8 +4,8 @@
 lie in /proc/PID/environ of a process that runs untrusted bytes; both carry pickles in both directions, so a child that was taken over has the parent run
 what it likes; neither passes descriptors, so a child needs paths and the right to open them; neither sets limits nor a process group of its own, bounds
 who waits, or drains stderr: a decoder that warns into an undrained pipe hangs at no processor time, which no limit but the wall clock's sees.
-What stays: a child keeps what it could read until it is replaced, and runs as the parent's user unless it is told another; there is no filter of system
-calls, and no network only where the kernel allows namespaces (containers often do not). Give it read-only descriptors of what it decodes.
+What stays: a child keeps what it could read until it is replaced, and runs as the parent's user unless it is told another; what else it can do is what the
+kernel's fence lets it (fence.py). Give it read-only descriptors of what it decodes.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from mediacdn.errors import InvalidArgument, MediaError, OverLimits, Overloaded, Unavailable, Undecodable
+from mediacdn.model import Fence
 from mediacdn.sandbox.process import Broken, Child, Unsent
 from mediacdn.sandbox.wire import LARGEST_REQUEST, MOST_DESCRIPTORS, Request, Setup, framed
 
@@ -261,6 +262,7 @@ async def open_sandbox(
     environment: Mapping[str, str] | None = None,
     user: str = "",
     warm: bool = False,
+    fence: Fence | None = None,
 ) -> AsyncIterator[Sandbox]:
     """Have up to `children` processes that import `call` ("module:function", called with the request and a list of descriptors), and keep them warm.
 
@@ -269,6 +271,8 @@ async def open_sandbox(
     `memory` is bytes of address space and `resident` of it those in real memory, 0 for as much as there is; `processor` seconds of processor time for each request, `output` the largest file in bytes, `files` open descriptors;
     a child is replaced after `jobs` requests; at most `queue` callers wait. The children's environment is PATH, LANG and `environment`.
     They have no network where the kernel lets them leave it; `user` is who they become, which only root can have them do.
+    `fence` is the kit's: behind it they open nothing but Python's and the system's libraries, and start nothing. A function that has a program read the bytes in
+    its stead is opened with `Fence("off")`, and calls `enclose` in the program's process.
     """
     setup = Setup(
         call=call,
@@ -280,6 +284,7 @@ async def open_sandbox(
         files=files,
         jobs=jobs,
         user=user,
+        fence=fence or Fence(),
     )
     box = Sandbox(setup, environment or {}, children, queue)
     warming = asyncio.create_task(box.warm(WARM_AFTER)) if warm else None

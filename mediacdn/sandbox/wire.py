@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from mediacdn.model import Fence
+
 HEADER = struct.Struct("!I")
 LARGEST_REQUEST = 64 * 1024
 """Bytes of a request: small enough for an idle socket's buffer, so that it leaves in one write together with its descriptors."""
@@ -27,6 +29,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     files: int
     jobs: int
     user: str = ""
+    fence: Fence = Fence()
 
 
 class Request(Struct, frozen=True):

@@ -1,18 +1,18 @@
 """Looking at what ffmpeg made, before anybody else does."""
 
 import io
-import os
 from typing import Literal
 
 from mediacdn import Undecodable
 from mediacdn_ffmpeg import codecs
+from mediacdn_ffmpeg.lending import borrowed
 from mediacdn_ffmpeg.reading import opened
 from mediacdn_ffmpeg.request import EMPTY, Check, Checked
 
 
-def check(task: Check, folder: int) -> Checked:
+def check(task: Check, line: int) -> Checked:
     """Open each segment by itself, as a player that seeks does: its first picture must decode, and time must go on. Raises: Undecodable."""
-    init = _read(folder, task.piece.init) if task.piece.init else b""
+    init = borrowed(line, 0) if task.piece.init else b""
     spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
     decoded_at: dict[Literal["video", "audio"], tuple[float, float]] = {}
     starts: list[float] = []
@@ -20,8 +20,8 @@ def check(task: Check, folder: int) -> Checked:
     frames = width = height = 0
     words: dict[str, str] = {}
     keys: list[int] = []
-    for name in task.piece.segments:
-        with opened(io.BytesIO(init + _read(folder, name)), "mov" if task.piece.fmp4 else "mpegts") as container:
+    for number, name in enumerate(task.piece.segments, 1 if task.piece.init else 0):
+        with opened(io.BytesIO(init + borrowed(line, number)), "mov" if task.piece.fmp4 else "mpegts") as container:
             streams = [*container.streams.video[: task.video], *container.streams.audio[: task.audio]]
             if len(streams) != task.video + task.audio:
                 raise Undecodable("A segment that was made lacks a stream")
@@ -66,8 +66,3 @@ def check(task: Check, folder: int) -> Checked:
         codecs=",".join(words[kind] for kind in ("video", "audio") if kind in words), keys=tuple(keys),
         starts=tuple(starts), leading=leading, spans=spans, decoded=decoded_at,
     )  # fmt: skip
-
-
-def _read(folder: int, name: str) -> bytes:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb") as file:
-        return file.read()

@@ -96,7 +96,7 @@ class ChunkedHls:
             for number, name in enumerate(names):
                 segments = await asyncio.to_thread(listed, folder, name, "m4s")
                 piece = Piece(name, len(segments), fmp4=True)
-                checked = await making.looking.done(Check(piece=piece, video=False, audio=True), Checked, folder)
+                checked = await making.looking.checked(Check(piece=piece, video=False, audio=True), folder)
                 wanted = film.audio[number + 1].duration or film.duration
                 if checked.audio < wanted - OFF - 0.05:
                     raise Undecodable(DAMAGED.format(wanted, checked.audio))
@@ -136,7 +136,7 @@ class ChunkedHls:
             segments = await asyncio.to_thread(listed, folder, rung.name, "m4s")
             piece = Piece(rung.name, len(segments), fmp4=True)
             try:
-                checked = await making.looking.done(Check(piece=piece, video=True, audio=bool(film.audio)), Checked, folder)
+                checked = await making.looking.checked(Check(piece=piece, video=True, audio=bool(film.audio)), folder)
             except Undecodable as error:
                 if error.detail != EMPTY:
                     raise

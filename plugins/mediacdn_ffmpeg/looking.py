@@ -14,7 +14,8 @@ from mediacdn import Argument, Kit, Made, MadeFile, Sandbox, Sink, Source, Undec
 from mediacdn_ffmpeg import request
 from mediacdn_ffmpeg.config import LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
-from mediacdn_ffmpeg.request import Board, Film, Limits, Look, Peaks, Sheet, Still, Task, Work
+from mediacdn_ffmpeg.lending import lent, names
+from mediacdn_ffmpeg.request import Board, Check, Checked, Film, Limits, Look, Peaks, Sheet, Still, Task, Work
 
 S = TypeVar("S", bound=Struct)
 
@@ -39,13 +40,18 @@ class Looking:
         except msgspec.ValidationError as error:
             raise Undecodable from error
 
+    async def checked(self, task: Check, folder: int) -> Checked:
+        """Look at segments that were made in the folder. Raises: as `film`."""
+        async with lent(folder, names(task.piece)) as line:
+            return await self.done(task, Checked, line)
+
 
 @asynccontextmanager
-async def open_looking(config: LookConfig, output: int = 64 << 20) -> AsyncIterator[Looking]:
+async def open_looking(config: LookConfig, kit: Kit, output: int = 64 << 20) -> AsyncIterator[Looking]:
     """Open the children. Raises: Unavailable."""
     async with open_sandbox(
         call="mediacdn_ffmpeg.child:run", children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory, resident=0,
-        processor=config.processor, output=output, environment={"MALLOC_ARENA_MAX": "2"},
+        processor=config.processor, output=output, environment={"MALLOC_ARENA_MAX": "2"}, fence=kit.fence,
     ) as box:  # fmt: skip
         yield Looking(config, box)
 
@@ -167,26 +173,26 @@ def _track(audio: request.Audio) -> dict[str, Any]:
 @asynccontextmanager
 async def open_facts(config: LookConfig, kit: Kit) -> AsyncIterator[Facts]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Facts(looking)
 
 
 @asynccontextmanager
 async def open_poster(config: LookConfig, kit: Kit) -> AsyncIterator[Poster]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Poster(looking)
 
 
 @asynccontextmanager
 async def open_waveform(config: LookConfig, kit: Kit) -> AsyncIterator[Waveform]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Waveform(looking)
 
 
 @asynccontextmanager
 async def open_storyboard(config: LookConfig, kit: Kit) -> AsyncIterator[Storyboard]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Storyboard(looking)

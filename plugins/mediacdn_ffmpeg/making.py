@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mediacdn import Argument, Kit, Made, OverLimits, Sandbox, Sink, Source, Undecodable, open_sandbox
+from mediacdn import Argument, Fence, Kit, Made, OverLimits, Sandbox, Sink, Source, Undecodable, open_sandbox
 from mediacdn_ffmpeg import command, program
 from mediacdn_ffmpeg.config import EncodeConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
@@ -26,11 +26,12 @@ SAID = 240
 class Making:
     """ffmpeg in a child, and another child that looks."""
 
-    def __init__(self, config: EncodeConfig, looking: Looking, box: Sandbox, found: program.Program | None) -> None:
+    def __init__(self, config: EncodeConfig, looking: Looking, box: Sandbox, found: program.Program | None, fence: Fence) -> None:
         self.config = config
         self.looking = looking
         self._box = box
         self._program = found
+        self._fence = fence
 
     async def how(self, media_type: str, spec: Mapping[str, Any]) -> command.How:
         """What to say to ffmpeg. Raises: ConfigError, where there is none."""
@@ -51,7 +52,7 @@ class Making:
         """Run ffmpeg. Raises: Undecodable, OverLimits, Overloaded, Unavailable."""
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            asked = Encode(tuple(arguments), self.config.nice)
+            asked = Encode(tuple(arguments), self.config.nice, self._fence)
             running = asyncio.ensure_future(
                 self._box.run(
                     msgspec.to_builtins(asked),
@@ -177,13 +178,13 @@ async def open_making(config: EncodeConfig, kit: Kit) -> AsyncIterator[Making]:
     """Open both children. Raises: ConfigError, where a worker has no ffmpeg; Unavailable."""
     found = await program.find(config.ffmpeg) if kit.worker else None
     async with (
-        open_looking(config) as looking,
+        open_looking(config, kit) as looking,
         open_sandbox(
             call="mediacdn_ffmpeg.running:run", children=config.children, queue=config.queue, jobs=config.jobs, memory=config.encode_memory, resident=0,
-            processor=config.encode_processor, output=config.output, files=256,
+            processor=config.encode_processor, output=config.output, files=256, fence=Fence("off"),
         ) as box,
     ):  # fmt: skip
-        yield Making(config, looking, box, found)
+        yield Making(config, looking, box, found, kit.fence)
 
 
 @asynccontextmanager

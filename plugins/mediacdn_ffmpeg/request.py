@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from mediacdn import Fence
+
 EMPTY = "A segment that was made is empty"
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
@@ -106,7 +108,7 @@ class Piece(Struct, frozen=True):
 
 
 class Check(Struct, frozen=True, kw_only=True, tag="check"):
-    """Whether segments are whole. Descriptors: their folder."""
+    """Whether segments are whole. Descriptors: the line on which they are lent."""
 
     piece: Piece
     video: bool
@@ -127,6 +129,7 @@ class Encode(Struct, frozen=True):
 
     arguments: tuple[str, ...]
     nice: int
+    fence: Fence
 
 
 class Video(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What runs in the other sandbox's child: ffmpeg itself, below it, without a network where the system allows that, and dead as soon as this child is."""
+"""What runs in the other sandbox's child: ffmpeg itself, below it, behind the kernel's fence, without a network where the system allows that, and dead as soon as this child is."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mediacdn import OverLimits
+from mediacdn import OverLimits, enclose
 from mediacdn_ffmpeg.request import Encode, Ran
 
 TAIL = 2000
@@ -45,6 +45,7 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         if os.getppid() != mine:
             os._exit(1)
         os.nice(asked.nice)
+        enclose(asked.fence, program=words[0], folder=folder)
 
     process = subprocess.Popen(  # noqa: S603 - the arguments are ours
         words, cwd=f"/proc/self/fd/{folder}", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

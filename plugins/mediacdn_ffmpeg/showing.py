@@ -138,28 +138,28 @@ class Opus:
 @asynccontextmanager
 async def open_preview(config: PreviewConfig, kit: Kit) -> AsyncIterator[Preview]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Preview(looking, config.most)
 
 
 @asynccontextmanager
 async def open_cover(config: LookConfig, kit: Kit) -> AsyncIterator[Covers]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Covers(looking)
 
 
 @asynccontextmanager
 async def open_loudness(config: LoudnessConfig, kit: Kit) -> AsyncIterator[Metering]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Metering(looking)
 
 
 @asynccontextmanager
 async def open_drawing(config: LoudnessConfig, kit: Kit) -> AsyncIterator[Drawings]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config) as looking:
+    async with open_looking(config, kit) as looking:
         yield Drawings(looking)
 
 

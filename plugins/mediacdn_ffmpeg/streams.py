@@ -108,7 +108,7 @@ class Hls:
         """Look at what was made before anybody else does. Raises: Undecodable."""
         looking = self._making.looking
         video, audio = rung is not None, bool(film.audio)
-        checked = await looking.done(Check(piece=piece, video=video, audio=audio), Checked, folder)
+        checked = await looking.checked(Check(piece=piece, video=video, audio=audio), folder)
         made = checked.video if video else checked.audio
         wanted = (film.video.duration if video and film.video else film.audio[0].duration) or film.duration
         # A frame or packet more or less is no difference; what was asked for in whole frames of 60 a second at most may lack one of the film's.

@@ -101,10 +101,11 @@ class Facts(_Action):
 
 
 @asynccontextmanager
-async def _box(config: FactsConfig, output: int) -> AsyncIterator[Sandbox]:
+async def _box(config: FactsConfig, output: int, kit: Kit) -> AsyncIterator[Sandbox]:
     async with open_sandbox(
         call=_CALL, children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory,
         resident=config.resident and config.resident + config.max_bytes, processor=config.processor, output=output, environment=_ENVIRONMENT, user=config.user,
+        fence=kit.fence,
     ) as box:  # fmt: skip
         yield box
 
@@ -112,19 +113,19 @@ async def _box(config: FactsConfig, output: int) -> AsyncIterator[Sandbox]:
 @asynccontextmanager
 async def open_text(config: TextConfig, kit: Kit) -> AsyncIterator[Text]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with _box(config, config.max_text) as box:
+    async with _box(config, config.max_text, kit) as box:
         yield Text(config, box)
 
 
 @asynccontextmanager
 async def open_page(config: PageConfig, kit: Kit) -> AsyncIterator[Page]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with _box(config, config.output) as box:
+    async with _box(config, config.output, kit) as box:
         yield Page(config, box)
 
 
 @asynccontextmanager
 async def open_facts(config: FactsConfig, kit: Kit) -> AsyncIterator[Facts]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with _box(config, 0) as box:
+    async with _box(config, 0, kit) as box:
         yield Facts(config, box)

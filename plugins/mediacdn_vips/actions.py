@@ -107,10 +107,10 @@ async def _opened(path: str | None) -> AsyncIterator[list[int]]:
 
 
 @asynccontextmanager
-async def _box(config: FactsConfig, output: int, warm: bool) -> AsyncIterator[Sandbox]:
+async def _box(config: FactsConfig, output: int, kit: Kit) -> AsyncIterator[Sandbox]:
     async with open_sandbox(
         call=_CALL, children=config.children, queue=config.queue, jobs=config.jobs, memory=config.memory, resident=config.resident,
-        processor=config.processor, output=output, environment=_ENVIRONMENT, user=config.user, warm=warm,
+        processor=config.processor, output=output, environment=_ENVIRONMENT, user=config.user, warm=kit.worker, fence=kit.fence,
     ) as box:  # fmt: skip
         yield box
 
@@ -121,12 +121,12 @@ async def open_image(config: ImageConfig, kit: Kit) -> AsyncIterator[Image]:
     for name, path in config.watermarks.items():
         if not await asyncio.to_thread(os.access, path, os.R_OK):
             raise ConfigError(f"the watermark {name!r} cannot be read: {path}")
-    async with _box(config, config.output, kit.worker) as box:
+    async with _box(config, config.output, kit) as box:
         yield Image(config, box)
 
 
 @asynccontextmanager
 async def open_facts(config: FactsConfig, kit: Kit) -> AsyncIterator[Facts]:
     """Open the action with children of its own. Raises: Unavailable."""
-    async with _box(config, 0, kit.worker) as box:
+    async with _box(config, 0, kit) as box:
         yield Facts(config, box)

@@ -287,7 +287,10 @@ def test_who_finds_no_memory_and_tries_for_ever_is_ended(tmp_path: Path, monkeyp
     descriptors = [os.open(tmp_path / "source", os.O_RDONLY), os.open(tmp_path, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)]
     try:
         with pytest.raises(OverLimits, match="memory"):
-            child.run({"arguments": ["sh", "-c", "exec yes 'Decoding error: Cannot allocate memory' >&2"], "nice": 0}, descriptors)
+            child.run(
+                {"arguments": ["sh", "-c", "exec yes 'Decoding error: Cannot allocate memory' >&2"], "nice": 0, "fence": {"mode": "off"}},
+                descriptors,
+            )
     finally:
         for each in descriptors:
             os.close(each)

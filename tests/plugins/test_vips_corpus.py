@@ -38,6 +38,8 @@ if corpus := os.environ.get("MEDIACDN_CORPUS"):
     async def test_every_file_has_an_answer_soon() -> None:
         tally: Counter[str] = Counter()
         async with open_image(ImageConfig(children=1, jobs=100_000), KIT) as image, open_facts(FactsConfig(jobs=100_000), KIT) as facts:
+            for each in (image, facts):
+                await each._box.start()
             pids = (image._box.pids, facts._box.pids)
             for file in FILES:
                 content, began, outcomes = file.read_bytes(), time.monotonic(), []
