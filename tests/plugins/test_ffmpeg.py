@@ -155,11 +155,14 @@ async def test_a_film_of_any_kind_streams(hls: Hls, reel: Any, sink: Taken, name
 
 
 async def test_two_tracks_of_sound(hls: Hls, reel: Any, sink: Taken) -> None:
-    """The first is in every rendition, for players that know no others; the other stands beside it."""
+    """They stand beside the renditions, in which there is no sound; the first is played until another is asked for."""
     made = await run(hls, reel("two.mp4"), sink)
     master = sink.published(made)["master.m3u8"].decode()
     media = [attributes(line) for line in master.splitlines() if line.startswith("#EXT-X-MEDIA:")]
-    assert [(each["LANGUAGE"], each["DEFAULT"], each.get("URI")) for each in media] == [("eng", "YES", None), ("deu", "NO", "audio2.m3u8")]
+    assert [(each["LANGUAGE"], each["DEFAULT"], each.get("URI")) for each in media] == [
+        ("eng", "YES", "audio.m3u8"),
+        ("deu", "NO", "audio2.m3u8"),
+    ]
 
 
 async def test_the_same_film_gives_the_same_bytes(hls: Hls, reel: Any) -> None:
