@@ -45,7 +45,8 @@ WATCH = """async manifest => {
     video.playbackRate = 4;
     await video.play();
     await ended;
-    const seen = {errors, duration, width: video.videoWidth, height: video.videoHeight, frames: video.getVideoPlaybackQuality().totalVideoFrames};
+    const seen = {errors, duration, width: video.videoWidth, height: video.videoHeight, frames: video.getVideoPlaybackQuality().totalVideoFrames,
+        heard: video.webkitAudioDecodedByteCount};
     hls.destroy();
     return seen;
 }"""
