@@ -16,13 +16,12 @@ from mediacdn_ffmpeg.joining import Cut, Heard, Part, Sounds, joined
 from mediacdn_ffmpeg.ladder import Rendition, ladder
 from mediacdn_ffmpeg.making import OFF, Making, open_making
 from mediacdn_ffmpeg.request import EMPTY, Check, Checked, Film, Piece
-from mediacdn_ffmpeg.streams import MPEGURL, Hls, listed, named, rounded, write
+from mediacdn_ffmpeg.streams import DAMAGED, MPEGURL, Hls, listed, named, rounded, write
 
 SLOWEST = 10.0
 """Frames a second that a film must have to be cut: of one that is a show of slides, a part may have none."""
 SOUND = 0.1
 """About how much of the work on a part is its sound's."""
-DAMAGED = "The film says that it is {0:.1f} s long, and ends after {1:.1f} s: it is damaged or cut short"
 
 
 class ChunkedHls:

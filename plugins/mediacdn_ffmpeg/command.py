@@ -71,7 +71,7 @@ def _pictures(film: Film, renditions: Sequence[Rendition], tonemaps: bool, cut: 
     if film.video.interlaced:
         first.append("bwdif=deint=interlaced")
     if film.video.frame_rate > FASTEST:
-        first.append(f"fps={FASTEST:g}")
+        first.append(f"fps={FASTEST:g}:eof_action=pass")  # or there would be nothing of a single picture
     if cut:
         first.append(cut)
     if film.video.hdr and tonemaps:  # to what every screen shows

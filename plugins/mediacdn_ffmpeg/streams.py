@@ -14,9 +14,10 @@ from mediacdn_ffmpeg.copying import Copied, fit
 from mediacdn_ffmpeg.demuxers import DEMUXERS
 from mediacdn_ffmpeg.ladder import ladder
 from mediacdn_ffmpeg.making import OFF, Making, open_making, quality
-from mediacdn_ffmpeg.request import Audio, Check, Checked, Film, Piece
+from mediacdn_ffmpeg.request import EMPTY, Audio, Check, Checked, Film, Piece
 
 MPEGURL = "application/vnd.apple.mpegurl"
+DAMAGED = "The film says that it is {0:.1f} s long, and ends after {1:.1f} s: it is damaged or cut short"
 _MOST_PLAYLIST = 16 << 20
 _SHORT = 0.4
 """Seconds of sound of which there is no segment: some players pass over it, and then wait for it."""
@@ -116,14 +117,19 @@ class Hls:
     async def _checked(self, film: Film, piece: Piece, folder: int, sound: Audio | None, *, heard: bool, copied: bool) -> Checked:
         """Look at what was made before anybody else does, a track of sound or pictures, in which there is sound where it is `heard`. Raises: Undecodable."""
         looking, pictures = self._making.looking, sound is None
-        checked = await looking.done(Check(piece=piece, video=pictures, audio=heard or not pictures, through=copied), Checked, folder)
-        made = checked.video if pictures else checked.audio
         about = film.video if sound is None else sound
         wanted = (about.duration if about else None) or film.duration
+        try:
+            checked = await looking.done(Check(piece=piece, video=pictures, audio=heard or not pictures, through=copied), Checked, folder)
+        except Undecodable as error:
+            if error.detail != EMPTY:
+                raise
+            raise Undecodable(DAMAGED.format(wanted, 0.0)) from error
+        made = checked.video if pictures else checked.audio
         # A frame or packet more or less is no difference; what was asked for in whole frames of 60 a second at most may lack one of the film's.
         slack = OFF + (max(1 / film.video.frame_rate, 1 / command.FASTEST) if pictures and film.video and film.video.frame_rate else 0.05)
         if made < wanted - slack:
-            raise Undecodable(f"The film says that it is {wanted:.1f} s long, and ends after {made:.1f} s: it is damaged or cut short")
+            raise Undecodable(DAMAGED.format(wanted, made))
         if made > wanted + slack and made > film.duration + slack:
             raise Undecodable(f"What was made is {made:.1f} s long, and the film {wanted:.1f} s: its times are damaged")
         return checked

@@ -1,74 +1,24 @@
 """Long films made in parts: what is joined plays as if it had been made in one go, whoever made which part in which order."""
 
 import math
-import os
 import re
 from array import array
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
-import msgspec
 import pytest
 
 from mediacdn.errors import Undecodable
-from mediacdn.model import Made, Unit
-from mediacdn.recipes.arguments import normalise
+from mediacdn.model import Unit
 from mediacdn_ffmpeg import HlsConfig, plan
 from mediacdn_ffmpeg.chunked import ChunkedHls, open_chunked
 from mediacdn_ffmpeg.ladder import ladder
-from tests.plugins.reels import Given, Taken, opened, taken
+from tests.plugins.reels import Maker, opened
 from tests.services.films import ffmpeg
 
 pytestmark = pytest.mark.anyio
-
-
-class Kept:
-    """What a unit has made, as the next one reads it."""
-
-    def __init__(self, made: Made, sink: Taken) -> None:
-        self.facts = msgspec.json.decode(msgspec.json.encode(made.facts))
-        self.files = sink.published(made)
-
-    @asynccontextmanager
-    async def file(self, path: str) -> AsyncIterator[int]:
-        descriptor = os.memfd_create("unit")
-        os.write(descriptor, self.files[path])
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-
-class Maker:
-    """Makes a film's units as the core does."""
-
-    def __init__(self, hls: ChunkedHls, film: Path, **given: Any) -> None:
-        self.hls = hls
-        self.source = Given(film)
-        self.spec = normalise(hls.arguments, given)
-        self.made: dict[str, Kept] = {}
-
-    async def units(self) -> list[Unit]:
-        return list(await self.hls.units(self.source, self.spec))
-
-    async def make(self, unit: Unit) -> None:
-        with taken() as sink:
-            own = {name: self.made[name] for name in unit.after}
-            self.made[unit.name] = Kept(await self.hls.make(self.source, self.spec, unit, own, sink), sink)
-
-    async def joined(self, *, whole: bool) -> dict[str, bytes] | None:
-        with taken() as sink:
-            made = await self.hls.join(self.source, self.spec, self.made, sink, whole=whole)
-            if made is None:
-                return None
-            own = sink.path / "folder"
-            return {
-                each.path: self.made[each.unit].files[each.name] if each.unit else (own / each.name).read_bytes() for each in made.files
-            }
 
 
 @pytest.fixture(scope="module")
