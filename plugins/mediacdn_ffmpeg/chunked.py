@@ -119,8 +119,8 @@ class ChunkedHls:
         end = stop or film.duration
         heard: list[Heard] = []
         files: list[MadeFile] = []
-        if unit.spec["heard"]:
-            heard, files = await self._sound(film, how, spec, [plan.Span(number, start, stop)], file, sink, SOUND)
+        if count := int(unit.spec["heard"]):
+            heard, files = await self._sound(film, how, spec, _spans(film, spec)[number : number + count], file, sink, SOUND)
         begun = SOUND if heard else 0.0
 
         async def told(done: float) -> None:

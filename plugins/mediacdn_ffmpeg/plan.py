@@ -50,7 +50,8 @@ def units(cut: Sequence[Span], rungs: Sequence[Rendition], seconds: int, chunk: 
     others = [each for each in rungs if each is not first]
     found = []
     for each in cut[:early]:
-        found.append(_pictures("first", each, [first], -1, heard=heard))
+        sounds = (1, early - 1)[each.number] if heard and each.number < 2 else 0  # each encodes all that is before it too
+        found.append(_pictures("first", each, [first], -1, heard=sounds))
         if others:
             found.append(_pictures("rest", each, others, -2))
     if heard and len(cut) > early:
@@ -59,13 +60,8 @@ def units(cut: Sequence[Span], rungs: Sequence[Rendition], seconds: int, chunk: 
     return found
 
 
-def _pictures(what: str, span: Span, rungs: Sequence[Rendition], priority: int, *, heard: bool = False) -> Unit:
-    spec: dict[str, str | int | float | bool] = {
-        "part": "pictures",
-        "number": span.number,
-        "start": span.start,
-        "stop": span.stop,
-        "heard": heard,
-    }
-    spec["rungs"] = ",".join(each.name for each in rungs)
+def _pictures(what: str, span: Span, rungs: Sequence[Rendition], priority: int, *, heard: int = 0) -> Unit:
+    """A part in some renditions, with the sound of so many parts from it on."""
+    spec: dict[str, str | int | float | bool] = {"part": "pictures", "number": span.number, "start": span.start, "stop": span.stop}
+    spec.update(rungs=",".join(each.name for each in rungs), heard=heard)
     return Unit(name=f"{span.number:04d}-{what}", spec=spec, priority=priority)
