@@ -1,8 +1,9 @@
 """What the whole of `hls` costs beside ffmpeg alone: the processor and wall time of the action (looking, transcoding, checking, naming) over those of one plain command.
 
-    python -m benchmarks.transcode [FILM.mp4] [--runs 3]
+    python -m benchmarks.transcode [FILM.mp4] [--runs 3] [--chunk 60] [--box 1080] [--seconds 20]
 
-The plain command makes the same ladder of the same film, with x264's own choice of threads; without FILM a noisy one of 20 s in 1080p is made. For a quiet machine.
+The plain command makes the same ladder of the same film, with x264's own choice of threads; without FILM a noisy one of so many seconds, of that box of 16:9, is made. With
+`--chunk` the action makes it in parts of so many seconds, one after the other, as one worker would. For a quiet machine.
 """
 
 import argparse
@@ -19,11 +20,12 @@ from pathlib import Path
 
 from mediacdn.testing import kit
 from mediacdn_ffmpeg import HlsConfig, command
+from mediacdn_ffmpeg.chunked import open_chunked
 from mediacdn_ffmpeg.ladder import ladder
 from mediacdn_ffmpeg.looking import open_looking
 from mediacdn_ffmpeg.program import find
 from mediacdn_ffmpeg.streams import open_hls
-from tests.plugins.reels import opened, run, taken
+from tests.plugins.reels import Maker, opened, run, taken
 from tests.services.films import ffmpeg
 
 SPENT = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -40,10 +42,17 @@ def measured(work: Callable[[], object]) -> tuple[float, float]:
     return spent() - before, time.monotonic() - began
 
 
-def job(film: Path) -> None:
+def job(film: Path, chunk: int | None) -> None:
     """The action, as a worker calls it; its children end with it, and are counted."""
 
     async def once() -> None:
+        if chunk:
+            async with opened(open_chunked, HlsConfig(nice=0, chunk=chunk, whole=0)) as hls:
+                maker = Maker(hls, film)
+                for unit in sorted(await maker.units(), key=lambda unit: -unit.priority):
+                    await maker.make(unit)
+                assert await maker.joined(whole=True)
+            return
         async with opened(open_hls, HlsConfig(nice=0)) as hls:
             with taken() as sink:
                 await run(hls, film, sink)
@@ -80,17 +89,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.transcode")
     parser.add_argument("film", nargs="?", type=Path)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--chunk", type=int)
+    parser.add_argument("--box", type=int, default=1080)
+    parser.add_argument("--seconds", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         film = options.film or Path(folder) / "film.mp4"
         if options.film is None:
-            noise = "testsrc2=size=1920x1080:rate=25:duration=20,noise=alls=8:allf=t"
-            sound = ("-f", "lavfi", "-i", "sine=duration=20", "-c:a", "aac")
+            noise = f"testsrc2=size={options.box * 16 // 9}x{options.box}:rate=25:duration={options.seconds},noise=alls=8:allf=t"
+            sound = ("-f", "lavfi", "-i", f"sine=duration={options.seconds}", "-c:a", "aac")
             ffmpeg(
                 "-f", "lavfi", "-i", noise, *sound, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", str(film), timeout=300
             )
         words = asyncio.run(arguments(film))
-        pairs = [(measured(lambda: job(film)), measured(lambda: plain(words, film))) for _ in range(options.runs)]
+        pairs = [(measured(lambda: job(film, options.chunk)), measured(lambda: plain(words, film))) for _ in range(options.runs)]
     for number, what in enumerate(("processor", "wall")):
         ours, theirs = (statistics.median(pair[which][number] for pair in pairs) for which in (0, 1))
         sys.stdout.write(f"{what}: the action {ours:.1f} s, ffmpeg {theirs:.1f} s, ratio {ours / theirs:.3f}\n")

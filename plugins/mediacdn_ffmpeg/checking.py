@@ -39,6 +39,9 @@ def check(task: Check, line: int) -> Checked:
                         keys.append(packet.pos + packet.size - len(init))
                     if not packet.is_keyframe or not [*packet.decode(), *packet.stream.codec_context.decode(None)]:
                         raise Undecodable("A segment that was made does not begin with a picture that decodes")
+                    packet.stream.codec_context.flush_buffers()
+                elif task.through and kind == "audio":
+                    packet.decode()
                 start = float(packet.pts * packet.time_base)
                 leading = leading or (kind == "video" and bool(starts) and not first and start < starts[-1] - 0.001)
                 stop = start + float((packet.duration or 0) * packet.time_base)

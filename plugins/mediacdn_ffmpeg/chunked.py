@@ -12,15 +12,16 @@ from mediacdn import Argument, Kit, Made, MadeFile, Sink, Source, Undecodable, U
 from mediacdn_ffmpeg import command, plan, playlists
 from mediacdn_ffmpeg.config import RENDITION, HlsConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, SURE
-from mediacdn_ffmpeg.joining import Cut, Heard, Part, joined
+from mediacdn_ffmpeg.joining import Cut, Heard, Part, Sounds, joined
 from mediacdn_ffmpeg.ladder import Rendition, ladder
 from mediacdn_ffmpeg.making import OFF, Making, open_making
 from mediacdn_ffmpeg.request import EMPTY, Check, Checked, Film, Piece
-from mediacdn_ffmpeg.streams import MPEGURL, Hls, listed, named, write
+from mediacdn_ffmpeg.streams import DAMAGED, MPEGURL, Hls, listed, named, rounded, write
 
 SLOWEST = 10.0
 """Frames a second that a film must have to be cut: of one that is a show of slides, a part may have none."""
-DAMAGED = "The film says that it is {0:.1f} s long, and ends after {1:.1f} s: it is damaged or cut short"
+SOUND = 0.1
+"""About how much of the work on a part is its sound's."""
 
 
 class ChunkedHls:
@@ -47,25 +48,26 @@ class ChunkedHls:
             film = await self._making.looking.film(source.media.media_type, file)
         if film.video is None or film.video.frame_rate < SLOWEST or film.duration <= max(spec["whole"], 2 * spec["chunk"]):
             return ()
-        return plan.units(_spans(film, spec), _rungs(film, spec), spec["seconds"], spec["chunk"], sounds=len(film.audio))
+        return plan.units(_spans(film, spec), _rungs(film, spec), spec["seconds"], spec["chunk"], heard=bool(film.audio))
 
     async def make(self, source: Source, spec: Mapping[str, Any], unit: Unit, made: Mapping[str, UnitMade], sink: Sink) -> Made:
         async with source.file() as file:
             film = await self._making.looking.film(source.media.media_type, file)
             how = await self._making.how(source.media.media_type, spec)
-            facts: Heard | Part
+            facts: Sounds | Part
             if unit.spec["part"] == "sound":
-                facts, files = await self._sound(film, how, spec, unit, file, sink)
+                heard, files = await self._sound(film, how, spec, _spans(film, spec)[int(unit.spec["number"]) :], file, sink, 1.0)
+                facts = Sounds(heard)
             else:
-                facts, files = await self._pictures(film, how, spec, unit, made, file, sink)
+                facts, files = await self._pictures(film, how, spec, unit, file, sink)
         told: dict[str, Any] = msgspec.to_builtins(facts)
         os.write(sink.file(), msgspec.json.encode(told))
         return Made(media_type="application/json", facts=told, tools={**self._making.tools, **film.tools}, files=tuple(files))
 
     async def join(self, source: Source, spec: Mapping[str, Any], made: Mapping[str, UnitMade], sink: Sink, *, whole: bool) -> Made | None:
         parts = [(name, msgspec.convert(each.facts, Part)) for name, each in made.items() if name != "sound"]
-        heard = msgspec.convert(made["sound"].facts, Heard) if "sound" in made else None
-        found = joined(parts, heard, spec["seconds"], whole=whole)
+        sounds = [("sound", msgspec.convert(made["sound"].facts, Sounds))] if "sound" in made else []
+        found = joined(parts, sounds, spec["seconds"], whole=whole)
         if found is None:
             return None
         folder = await sink.folder()
@@ -80,63 +82,58 @@ class ChunkedHls:
         )  # fmt: skip
 
     async def _sound(
-        self, film: Film, how: command.How, spec: Mapping[str, Any], unit: Unit, file: int, sink: Sink
-    ) -> tuple[Heard, list[MadeFile]]:
-        """The sound of all parts, and the further tracks."""
-        making, folder = self._making, await sink.folder()
-        edges = [int(each) for each in str(unit.spec["edges"]).split(",")]
-        share = 1 / (2 if len(film.audio) > 1 else 1)
-        words = command.sounds(film, how, edges=edges, until=0)
-        await making.encode(words, file, folder, film.duration, lambda done: sink.progress(done * share))
-        files = [MadeFile(name, name, "video/x-nut") for name in (_nut(number) for number in range(len(edges) + 1))]
-        tracks = []
-        if len(film.audio) > 1:
-            words, names = command.further_sounds(film, how, seconds=spec["seconds"])
-            await making.encode(words, file, folder, film.duration, lambda done: sink.progress(share + done * share))
-            for number, name in enumerate(names):
-                segments = await asyncio.to_thread(listed, folder, name, "m4s")
-                piece = Piece(name, len(segments), fmp4=True)
+        self, film: Film, how: command.How, spec: Mapping[str, Any], spans: Sequence[plan.Span], file: int, sink: Sink, share: float
+    ) -> tuple[list[Heard], list[MadeFile]]:
+        """The sound of these parts, which follow each other. All before them is made too, for the rest is to be as if all had been made at once; `share` of the work it is."""
+        making, folder, seconds = self._making, await sink.folder(), spec["seconds"]
+        until = spans[-1].stop + 1 if spans[-1].stop else 0
+        words, names = command.sounds(film, how, seconds=seconds, until=until)
+        length = until or film.duration
+        await making.encode(words, file, folder, length, lambda done: sink.progress(done * share))
+        files: dict[str, MadeFile] = {}
+        cuts: dict[int, list[Cut]] = {each.number: [] for each in spans}
+        for name in names:
+            segments = await asyncio.to_thread(listed, folder, name, "m4s")
+            if not until:
+                segments = await asyncio.to_thread(rounded, folder, segments)
+            for span in spans:
+                begin, end = span.start // seconds, span.stop // seconds or len(segments)
+                if not begin < end <= len(segments):
+                    raise Undecodable(DAMAGED.format(film.duration, sum(each.seconds for each in segments)))
+                piece = Piece(name, end - begin, fmp4=True, begin=begin)
                 checked = await making.looking.checked(Check(piece=piece, video=False, audio=True), folder)
-                wanted = film.audio[number + 1].duration or film.duration
-                if checked.audio < wanted - OFF - 0.05:
-                    raise Undecodable(DAMAGED.format(wanted, checked.audio))
-                own, kept, init = await asyncio.to_thread(named, folder, piece, segments)
-                files += own
-                tracks.append(Cut(name=name, init=init, segments=kept, language=film.audio[number + 1].language))
-        return Heard(tracks=tracks), files
+                own, kept, init = await asyncio.to_thread(named, folder, piece, segments[begin:end], f"{span.number:04d}-")
+                files.update((each.path, each) for each in own)
+                cut = Cut(name=name, init=init, segments=kept, codecs=checked.codecs, spans=checked.spans, decoded=checked.decoded)
+                cuts[span.number].append(cut)
+        return [Heard(number, found) for number, found in cuts.items()], list(files.values())
 
     async def _pictures(
-        self, film: Film, how: command.How, spec: Mapping[str, Any], unit: Unit, made: Mapping[str, UnitMade], file: int, sink: Sink
+        self, film: Film, how: command.How, spec: Mapping[str, Any], unit: Unit, file: int, sink: Sink
     ) -> tuple[Part, list[MadeFile]]:
-        """A part of the film in some of its renditions."""
+        """A part of the film in some of its renditions, with its sound where that is not left to another unit."""
         making, folder = self._making, await sink.folder()
         number, start, stop = (int(unit.spec[name]) for name in ("number", "start", "stop"))
         ladder_of, asked = _rungs(film, spec), str(unit.spec["rungs"]).split(",")
         rungs = [each for each in ladder_of if each.name in asked]
         end = stop or film.duration
-        words, _ = command.chunk(film, rungs, how, seconds=spec["seconds"], start=start, stop=stop, heard=bool(film.audio))
+        heard: list[Heard] = []
+        files: list[MadeFile] = []
+        if count := int(unit.spec["heard"]):
+            heard, files = await self._sound(film, how, spec, _spans(film, spec)[number : number + count], file, sink, SOUND)
+        begun = SOUND if heard else 0.0
 
         async def told(done: float) -> None:
-            await sink.progress(0.95 * max(0.0, (done * film.duration - start) / max(end - start, 1)))
+            await sink.progress(begun + (0.95 - begun) * max(0.0, (done * film.duration - start) / max(end - start, 1)))
 
-        async with _hearing(made, number) as before:
-            sound = before
-            if film.audio and sound is None:
-                edges = [each.start for each in _spans(film, spec)[1 : number + 2]]
-                until = 0 if stop == 0 else stop + 1
-                await making.encode(command.sounds(film, how, edges=edges, until=until), file, folder, film.duration, _silent)
-                sound = os.open(_nut(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                await making.encode(words, file, folder, film.duration, told, sound=sound)
-            finally:
-                if sound is not None and sound is not before:
-                    os.close(sound)
-        cuts, files = [], []
+        words, _ = command.chunk(film, rungs, how, seconds=spec["seconds"], start=start, stop=stop)
+        await making.encode(words, file, folder, film.duration, told)
+        cuts = []
         for rung in rungs:
             segments = await asyncio.to_thread(listed, folder, rung.name, "m4s")
             piece = Piece(rung.name, len(segments), fmp4=True)
             try:
-                checked = await making.looking.checked(Check(piece=piece, video=True, audio=bool(film.audio)), folder)
+                checked = await making.looking.checked(Check(piece=piece, video=True, audio=False), folder)
             except Undecodable as error:
                 if error.detail != EMPTY:
                     raise
@@ -147,8 +144,9 @@ class ChunkedHls:
             cuts.append(_cut(rung, checked, kept, init))
         assert film.video is not None
         part = Part(
-            number=number, cuts=cuts, rungs=[each.name for each in ladder_of], first=plan.first_of(ladder_of).name, duration=film.duration,
-            frame_rate=film.video.frame_rate, wanted=film.video.duration or film.duration, language=film.audio[0].language if film.audio else "",
+            number=number, cuts=cuts, heard=heard, rungs=[each.name for each in ladder_of], first=plan.first_of(ladder_of).name, duration=film.duration,
+            frame_rate=film.video.frame_rate, wanted=film.video.duration or film.duration,
+            languages=[each.language for each in film.audio[: command.MOST_SOUNDS]],
         )  # fmt: skip
         return part, files
 
@@ -162,24 +160,6 @@ def _rungs(film: Film, spec: Mapping[str, Any]) -> list[Rendition]:
     assert film.video is not None
     boxes = [int(found[1]) for each in spec["renditions"].split(",") if (found := RENDITION.fullmatch(each))]
     return ladder(film.video.width, film.video.height, boxes)
-
-
-def _nut(number: int) -> str:
-    return f"sound_{number:05d}.nut"
-
-
-async def _silent(share: float) -> None:
-    return
-
-
-@asynccontextmanager
-async def _hearing(made: Mapping[str, UnitMade], number: int) -> AsyncIterator[int | None]:
-    """The sound of a part, where it is made already."""
-    if "sound" not in made:
-        yield None
-        return
-    async with made["sound"].file(_nut(number)) as descriptor:
-        yield descriptor
 
 
 def _whole(film: Film, checked: Checked, start: float, end: float, *, last: bool) -> None:

@@ -21,9 +21,10 @@ TAIL = 0.5
 """Seconds that the last segment has at least, where there is another before it."""
 FASTEST = 60.0
 """Frames a second that are kept."""
-_SOUND = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000", "-filter:a", "aresample=async=1:first_pts=0")
-_FROM_ZERO = ("-bsf:a", "noise=drop='lt(pts,0)'", "-avoid_negative_ts", "disabled")
-"""What an encoder of sound writes ahead of the first sample would lie before the beginning of time, and move all else."""
+_AAC = ("-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000", "-filter:a")
+_EVEN = "aresample=async=1:first_pts=0"
+_FROM_ZERO = ("-bsf:a", "noise=drop='lt(pts,0)'")
+"""What an encoder of sound writes ahead of the first sample would lie before the beginning of time."""
 BEFORE = 2
 """Seconds ahead of a part at which decoding begins: filters look back, and containers seek as well as they can."""
 _EXACT = (
@@ -70,7 +71,7 @@ def _pictures(film: Film, renditions: Sequence[Rendition], tonemaps: bool, cut: 
     if film.video.interlaced:
         first.append("bwdif=deint=interlaced")
     if film.video.frame_rate > FASTEST:
-        first.append(f"fps={FASTEST:g}")
+        first.append(f"fps={FASTEST:g}:eof_action=pass")  # or there would be nothing of a single picture
     if cut:
         first.append(cut)
     if film.video.hdr and tonemaps:  # to what every screen shows
@@ -102,48 +103,40 @@ def _x264(renditions: Sequence[Rendition], how: How, before: int = 0) -> list[st
 def hls(
     film: Film, renditions: Sequence[Rendition], how: How, *, container: str, seconds: int, copied: Copied = _NOTHING
 ) -> tuple[list[str], list[str]]:
-    """Give the arguments, and the names of the playlists that they make: of the renditions first, then of further tracks of sound."""
+    """Give the arguments, and the names of the playlists that they make: of the renditions first, then of the tracks of sound beside them."""
     arguments, names, streams = _input(how), [], []
-    sounds = film.audio[:MOST_SOUNDS]
-    heard = ""
+    apart = container == "fmp4"
+    tracks = film.audio[: MOST_SOUNDS if renditions else 1]
+    within = tracks[:1] if renditions and not apart else ()
     if renditions:
         before = 1 if copied.keys else 0
         made = renditions[before:]
         if made:
             arguments += ["-filter_complex", _pictures(film, made, how.tonemaps)]
-        count = 0
         for number, each in enumerate(renditions):
             assert film.video is not None
             arguments += ["-map", f"0:{film.video.index}" if number < before else f"[v{number - before}]"]
-            if sounds:
-                arguments += ["-map", f"0:{sounds[0].index}"]
-                heard = f",a:{count}"
-                count += 1
+            arguments += [word for track in within for word in ("-map", f"0:{track.index}")]
             names.append(each.name)
-            streams.append(f"v:{number}{heard},name:{each.name}")
-        others, first = sounds[1:], count
+            streams.append(f"v:{number}{f',a:{number}' if within else ''},name:{each.name}")
         if made:
             said = [*_x264(made, how, before), *_keys(seconds, film.duration, copied.keys)]
             arguments += _beside(said, before, len(made)) if before else said
         if before:
             arguments += ["-c:v:0", "copy"]
-    else:
-        others, first = sounds[:1], 0
-    for number, sound in enumerate(others):
-        name = f"audio{number + 2}" if renditions else "audio"
-        arguments += ["-map", f"0:{sound.index}"]
-        names.append(name)
-        streams.append(f"a:{first + number},name:{name}")
-    if sounds:
-        arguments += ["-c:a", "copy"] if copied.sound else _SOUND
-    ending = "m4s" if container == "fmp4" else "ts"
-    init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"  # of one stream it takes the name as it stands
-    arguments += [
-        *_EXACT, "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod", "-hls_flags", "independent_segments",
-        "-hls_segment_type", container, *(["-hls_fmp4_init_filename", init] if container == "fmp4" else []),
-        "-hls_segment_filename", f"%v_%05d.{ending}", "-var_stream_map", " ".join(streams), "%v.m3u8",
-    ]  # fmt: skip
-    return arguments, names
+    beside = sound_names(len(tracks))[len(within) :]
+    for number, name in enumerate(beside):
+        arguments += ["-map", f"0:{tracks[len(within) + number].index}"]
+        streams.append(f"a:{len(renditions) * len(within) + number},name:{name}")
+    if tracks:
+        padded = f"{_EVEN},apad=whole_dur={film.duration:.6f}" if renditions and apart else _EVEN
+        arguments += [*(["-c:a", "copy"] if copied.sound else [*_AAC, padded]), *(_FROM_ZERO if apart else ())]
+    return [*arguments, *_segments([*names, *beside], streams, seconds, container)], [*names, *beside]
+
+
+def sound_names(count: int) -> list[str]:
+    """What the playlists of so many tracks of sound are called."""
+    return [f"audio{number or ''}" for number in [0, *range(2, count + 1)]][:count]
 
 
 def _beside(said: Sequence[str], before: int, count: int) -> list[str]:
@@ -165,66 +158,53 @@ def _keys(seconds: int, length: float | None, given: Sequence[float] = ()) -> li
     ]  # fmt: skip
 
 
-def chunk(
-    film: Film, renditions: Sequence[Rendition], how: How, *, seconds: int, start: int, stop: int, heard: bool
-) -> tuple[list[str], list[str]]:
-    """Give the arguments that make the segments of a part of a film, from second `start` up to `stop` (0: to its end), and the names of the playlists.
+def chunk(film: Film, renditions: Sequence[Rendition], how: How, *, seconds: int, start: int, stop: int) -> tuple[list[str], list[str]]:
+    """Give the arguments that make the pictures of a part of a film, from second `start` up to `stop` (0: to its end), and the names of the playlists.
 
-    All times in what is made are the film's own, so that the parts follow each other without a seam; `heard`: with the sound that `sounds` has made for it.
+    All times in what is made are the film's own, so that the parts follow each other without a seam.
     """
     begin = max(0, start - BEFORE)
     clock = ["-copyts", *(["-ss", str(begin)] if begin else []), *(["-t", str(stop - begin + 2 * BEFORE)] if stop else [])]
-    arguments = _input(how, *clock)
-    if heard:
-        arguments += ["-protocol_whitelist", "fd", "-f", "nut", "-fd", "{sound}", "-i", "fd:"]
     cut = f"trim=start={start}" + (f":end={stop}" if stop else "")
-    arguments += ["-filter_complex", _pictures(film, renditions, how.tonemaps, cut)]
-    streams = []
-    for number, each in enumerate(renditions):
-        arguments += ["-map", f"[v{number}]", *(["-map", "1:0"] if heard else [])]
-        streams.append(f"v:{number}{f',a:{number}' if heard else ''},name:{each.name}")
-    arguments += [*_x264(renditions, how), *_keys(seconds, None if stop else film.duration - start), *(["-c:a", "copy"] if heard else [])]
+    arguments = [*_input(how, *clock), "-filter_complex", _pictures(film, renditions, how.tonemaps, cut)]
+    for number in range(len(renditions)):
+        arguments += ["-map", f"[v{number}]"]
     names = [each.name for each in renditions]
-    return [*arguments, *_exact_segments(names, streams, seconds)], names
+    streams = [f"v:{number},name:{name}" for number, name in enumerate(names)]
+    arguments += [*_x264(renditions, how), *_keys(seconds, None if stop else film.duration - start)]
+    return [*arguments, *_segments(names, streams, seconds)], names
 
 
-def sounds(film: Film, how: How, *, edges: Sequence[int], until: int) -> list[str]:
-    """Give the arguments that make the first track of sound, up to second `until` (0: to its end), as a file from each of the `edges` to the next, `sound_00000.nut`
-    and so on.
+def sounds(film: Film, how: How, *, seconds: int, until: int) -> tuple[list[str], list[str]]:
+    """Give the arguments that make the sound of a film from its beginning up to second `until` (0: to its end), and the names of the playlists, one of each track.
 
     An encoder of sound knows nothing of what is to come but for the next moment: up to a second before its end, what is made of a part of the film is what would
     be made of the whole. It is as long as the pictures at least, for every part of these has to have sound.
     """
+    tracks = film.audio[:MOST_SOUNDS]
+    names = sound_names(len(tracks))
+    arguments = _input(how, "-copyts", *(["-t", str(until)] if until else []))
+    for track in tracks:
+        arguments += ["-map", f"0:{track.index}"]
     length = min(until or film.duration, film.duration)
-    heard = f"{_clocked(film)},apad=whole_dur={length:.6f}"
-    arguments = [*_input(how, "-copyts", *(["-t", str(until)] if until else [])), "-map", f"0:{film.audio[0].index}", *_SOUND[:-1], heard]
+    heard = f"asetpts=PTS-({film.start:.6f}/TB),{_EVEN},apad=whole_dur={length:.6f}"
+    streams = [f"a:{number},name:{name}" for number, name in enumerate(names)]
+    return [*arguments, *_AAC, heard, *_FROM_ZERO, *_segments(names, streams, seconds)], names
+
+
+def _segments(names: Sequence[str], streams: Sequence[str], seconds: int, container: str = "fmp4") -> list[str]:
+    """Segments; in fragments their times are those of what goes into them, in all playlists on the same clock. What B-frames shift is told in the initialization,
+    which is the same for every part."""
+    init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"  # of one stream it takes the name as it stands
+    kind = ["-hls_segment_type", "mpegts", "-hls_segment_filename", "%v_%05d.ts"]
+    if container == "fmp4":
+        kind = [
+            "-avoid_negative_ts", "disabled", "-hls_segment_type", "fmp4", "-hls_segment_options", "movflags=+frag_discont",
+            "-hls_fmp4_init_filename", init, "-hls_segment_filename", "%v_%05d.m4s",
+        ]  # fmt: skip
     return [
-        *arguments, *_EXACT, *_FROM_ZERO, "-f", "segment", "-segment_format", "nut",
-        "-segment_times", ",".join(map(str, edges)), "sound_%05d.nut",
-    ]  # fmt: skip
-
-
-def further_sounds(film: Film, how: How, *, seconds: int) -> tuple[list[str], list[str]]:
-    """Give the arguments that make the other tracks of sound of a film that is made in parts, and the names of the playlists."""
-    arguments, names, streams = _input(how, "-copyts"), [], []
-    for number, each in enumerate(film.audio[1:MOST_SOUNDS]):
-        names.append(f"audio{number + 2}")
-        arguments += ["-map", f"0:{each.index}"]
-        streams.append(f"a:{number},name:{names[-1]}")
-    return [*arguments, *_SOUND[:-1], _clocked(film), *_FROM_ZERO[:2], *_exact_segments(names, streams, seconds)], names
-
-
-def _clocked(film: Film) -> str:
-    return f"asetpts=PTS-({film.start:.6f}/TB),{_SOUND[-1]}"
-
-
-def _exact_segments(names: Sequence[str], streams: Sequence[str], seconds: int) -> list[str]:
-    """Segments whose times are those of what goes into them. What B-frames shift is told in the initialization, which is the same for every part."""
-    init = "%v_init.mp4" if len(names) > 1 else f"{names[0]}_init.mp4"
-    return [
-        *_EXACT, *_FROM_ZERO[2:], "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod",
-        "-hls_flags", "independent_segments", "-hls_segment_type", "fmp4", "-hls_segment_options", "movflags=+frag_discont",
-        "-hls_fmp4_init_filename", init, "-hls_segment_filename", "%v_%05d.m4s", "-var_stream_map", " ".join(streams), "%v.m3u8",
+        *_EXACT, "-max_muxing_queue_size", "4096", "-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod",
+        "-hls_flags", "independent_segments", *kind, "-var_stream_map", " ".join(streams), "%v.m3u8",
     ]  # fmt: skip
 
 
@@ -242,7 +222,7 @@ def mp4(film: Film, rendition: Rendition | None, how: How, *, name: str) -> list
             "250",
         ]
     if film.audio:
-        arguments += ["-map", f"0:{film.audio[0].index}", *_SOUND]
+        arguments += ["-map", f"0:{film.audio[0].index}", *_AAC, _EVEN]
     return [*arguments, *_EXACT, "-max_muxing_queue_size", "4096", "-movflags", "+faststart", "-f", "mp4", name]
 
 

@@ -1,6 +1,7 @@
 """Manifests of DASH (ISO/IEC 23009-1) over the segments that HLS has: the same files, at the same addresses. Pure.
 
-A rendition holds its sound itself, as it does in HLS: such a representation has two components. Further tracks of sound stand beside them.
+Tracks of sound stand beside the renditions, as they do in HLS. In streams that were made before that was so, a rendition holds its first sound itself: such a
+representation has two components.
 """
 
 from collections.abc import Sequence

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from mediacdn import Undecodable
 from mediacdn_ffmpeg import playlists
+from mediacdn_ffmpeg.command import sound_names
 from mediacdn_ffmpeg.making import OFF
 
 SEAM = 0.03
@@ -15,7 +16,7 @@ SEAM = 0.03
 
 
 class Cut(Struct, frozen=True, kw_only=True):
-    """One rendition of a part, or a further track of sound. Times are seconds of the film's clock: when its streams begin and end, and when they are decoded."""
+    """One rendition of a part, or a track of its sound. Times are seconds of the film's clock: when its streams begin and end, and when they are decoded."""
 
     name: str
     init: str
@@ -25,9 +26,21 @@ class Cut(Struct, frozen=True, kw_only=True):
     width: int = 0
     height: int = 0
     frames: int = 0
-    language: str = ""
     spans: dict[Literal["video", "audio"], tuple[float, float]] = {}
     decoded: dict[Literal["video", "audio"], tuple[float, float]] = {}
+
+
+class Heard(Struct, frozen=True):
+    """The tracks of sound of a part."""
+
+    number: int
+    cuts: list[Cut]
+
+
+class Sounds(Struct, frozen=True):
+    """What the unit of sound has made: that of all parts whose own units have none."""
+
+    heard: list[Heard]
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -41,13 +54,9 @@ class Part(Struct, frozen=True, kw_only=True):
     wanted: float
     """Seconds of its pictures."""
     frame_rate: float
-    language: str
-
-
-class Heard(Struct, frozen=True, kw_only=True):
-    """The further tracks of sound."""
-
-    tracks: list[Cut] = []
+    languages: list[str]
+    """Of the film's tracks of sound."""
+    heard: list[Heard] = []
 
 
 class Joined(Struct, frozen=True, kw_only=True):
@@ -62,42 +71,44 @@ class Joined(Struct, frozen=True, kw_only=True):
     duration: float
 
 
-def joined(parts: Sequence[tuple[str, Part]], heard: Heard | None, seconds: int, *, whole: bool) -> Joined | None:
-    """Put together what units have made; None while nothing can be played. Before it is whole, renditions that lag behind the first are left out: a player that
-    changed over to one would wait there. Raises: Undecodable, where what is whole does not fit together."""
+def joined(parts: Sequence[tuple[str, Part]], sounds: Sequence[tuple[str, Sounds]], seconds: int, *, whole: bool) -> Joined | None:
+    """Put together what units have made; None while nothing can be played. Before it is whole, there is as much of it as there is of the first rendition and of the
+    sound, and renditions that lag behind are left out: a player that changed over to one would wait there. Raises: Undecodable, where what is whole does not fit together."""
     by_name: dict[str, dict[int, tuple[str, Cut]]] = {}
-    for unit, part in parts:
-        for cut in part.cuts:
-            by_name.setdefault(cut.name, {})[part.number] = (unit, cut)
+    made = [(unit, Heard(part.number, part.cuts)) for unit, part in parts]
+    made += [(unit, each) for unit, part in parts for each in part.heard] + [(unit, each) for unit, rest in sounds for each in rest.heard]
+    for unit, each in made:
+        for cut in each.cuts:
+            by_name.setdefault(cut.name, {})[each.number] = (unit, cut)
     if not parts:
         return None
     film = parts[0][1]
-    runs = {name: _run(by_name.get(name, {})) for name in film.rungs}
-    shown = [name for name in film.rungs if len(runs[name]) == len(runs[film.first])]
-    if not runs[film.first] or (whole and shown != film.rungs):
+    heard = sound_names(len(film.languages))
+    runs = {name: _run(by_name.get(name, {})) for name in (*film.rungs, *heard)}
+    length = min(len(runs[name]) for name in (film.first, *heard))
+    shown = [name for name in film.rungs if len(runs[name]) >= length]
+    if not length or (whole and any(len(runs[name]) != length for name in (*film.rungs, *heard))):
         return None
     found: dict[str, str] = {}
     texts: dict[str, str] = {}
-    tracks = []
-    for name in shown:
-        cuts = [cut for _, cut in runs[name]]
+    tracks: dict[str, playlists.Track] = {}
+    for name in (*shown, *heard):
+        run = runs[name][:length]
+        cuts = [cut for _, cut in run]
         if whole:
             _fitting(cuts, film.wanted)
-        for unit, cut in runs[name]:
+        for unit, cut in run:
             found.update({cut.init: unit, **{each.name: unit for each in cut.segments}})
         texts[name] = playlists.joined_playlist([(cut.init, cut.segments) for cut in cuts], seconds, whole=whole)
-        tracks.append(track := _track(name, cuts, film.frame_rate, keys=whole))
+        tracks[name] = track = _track(name, cuts, film.frame_rate, keys=whole)
         if track.keys:
             texts[f"{name}-keys"] = playlists.key_playlist(track, cuts[0].init)
-    sounds = []
-    for sound in heard.tracks if heard is not None and whole else ():
-        found.update({sound.init: "sound", **{each.name: "sound" for each in sound.segments}})
-        texts[sound.name] = playlists.joined_playlist([(sound.init, sound.segments)], seconds, whole=True)
-        sounds.append(playlists.Sound(sound.name, sound.language))
-    texts["master"] = playlists.master_playlist(tracks, sounds, film.language, version=7)
+    pictures = [tracks[name] for name in shown]
+    beside = [playlists.Sound(language, tracks[name]) for language, name in zip(film.languages, heard, strict=True)]
+    texts["master"] = playlists.master_playlist(pictures, beside, version=7)
     return Joined(
-        segments=found, texts=texts, names=[*shown, *(each.name for each in sounds)], count=sum(len(each.segments) for each in tracks),
-        width=tracks[0].width, height=tracks[0].height, duration=round(film.duration, 3),
+        segments=found, texts=texts, names=[*shown, *heard], count=sum(len(each.segments) for each in pictures),
+        width=pictures[0].width, height=pictures[0].height, duration=round(film.duration, 3),
     )  # fmt: skip
 
 

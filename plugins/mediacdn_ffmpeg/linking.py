@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mediacdn import Argument, Composed, Extract, Kit, Made, NotFound, OverLimits, Published, Sink, Source, language_tag
 from mediacdn_ffmpeg import dash, manifests, subtitles
@@ -92,9 +93,12 @@ class Linking:
         for entry in master.streams:
             codecs = entry.attributes.get("CODECS", "")
             told = codecs.partition(",")[0] if alone else codecs
-            each = await _representation(published, entry, entry.number("BANDWIDTH"), told)
+            needs = max(SOUND, entry.number("BANDWIDTH") - SOUND * alone)
+            each = await _representation(published, entry, needs, told)
             (pictures if "RESOLUTION" in entry.attributes else sounds).append(each)
-        sounds += [await _representation(published, each, SOUND, "mp4a.40.2", each.attributes.get("LANGUAGE", "")) for each in beside]
+        for track in beside:
+            each = await _representation(published, track, SOUND, "mp4a.40.2", track.attributes.get("LANGUAGE", ""))
+            sounds.append(replace(each, begins=pictures[0].begins) if alone and pictures else each)  # they have one clock
         text = await asyncio.to_thread(dash.manifest, pictures, sounds, await _listed(published), base="../hls/", beside="../subtitles/")
         return Composed(text.encode(), dash.MPD, found.media_id)
 

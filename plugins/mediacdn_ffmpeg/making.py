@@ -46,19 +46,13 @@ class Making:
     def tools(self) -> dict[str, str]:
         return {} if self._program is None else {"ffmpeg": self._program.version}
 
-    async def encode(
-        self, arguments: list[str], file: int, folder: int, duration: float, told: Callable[[float], Any], *, sound: int | None = None
-    ) -> None:
+    async def encode(self, arguments: list[str], file: int, folder: int, duration: float, told: Callable[[float], Any]) -> None:
         """Run ffmpeg. Raises: Undecodable, OverLimits, Overloaded, Unavailable."""
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             asked = Encode(tuple(arguments), self.config.nice, self._fence)
             running = asyncio.ensure_future(
-                self._box.run(
-                    msgspec.to_builtins(asked),
-                    [file, folder, theirs, *([] if sound is None else [sound])],
-                    deadline=self.config.encode_deadline,
-                )
+                self._box.run(msgspec.to_builtins(asked), [file, folder, theirs], deadline=self.config.encode_deadline)
             )
             watching = asyncio.ensure_future(self._watch(ours, folder, duration, told))
             try:

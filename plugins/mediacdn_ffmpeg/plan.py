@@ -1,7 +1,8 @@
 """Into which parts a long film is cut, and in which order these are worth making. Pure.
 
 What is made first is a short beginning of one rendition, which plays at once, then the first minutes of that one, then those of the others, then all renditions
-of each part together, for decoding a film once for each of them would cost more. Sound is made in one go, and cut: an encoder of sound that begins anew is heard.
+of each part together, for decoding a film once for each of them would cost more. Sound comes with what is made first; that of the rest is made in one go, and cut:
+an encoder of sound that begins anew is heard.
 """
 
 from collections.abc import Sequence
@@ -43,24 +44,24 @@ def first_of(rungs: Sequence[Rendition]) -> Rendition:
     return rungs[len(rungs) // 2]
 
 
-def units(cut: Sequence[Span], rungs: Sequence[Rendition], seconds: int, chunk: int, *, sounds: int) -> list[Unit]:
-    """The units of a film with so many tracks of sound."""
+def units(cut: Sequence[Span], rungs: Sequence[Rendition], seconds: int, chunk: int, *, heard: bool) -> list[Unit]:
+    """The units of a film, `heard` where there is sound."""
     early, first = ahead(cut, seconds, chunk), first_of(rungs)
     others = [each for each in rungs if each is not first]
     found = []
     for each in cut[:early]:
-        found.append(_pictures("first", each, [first], -1))
+        sounds = (1, early - 1)[each.number] if heard and each.number < 2 else 0  # each encodes all that is before it too
+        found.append(_pictures("first", each, [first], -1, heard=sounds))
         if others:
             found.append(_pictures("rest", each, others, -2))
-    after = ("sound",) if sounds else ()
-    if sounds and (sounds > 1 or len(cut) > early):
-        edges = ",".join(str(each.start) for each in cut[1:])
-        found.append(Unit(name="sound", spec={"part": "sound", "edges": edges}, priority=-2))
-    found += [_pictures("all", each, rungs, -3, after) for each in cut[early:]]
+    if heard and len(cut) > early:
+        found.append(Unit(name="sound", spec={"part": "sound", "number": early}, priority=-2))
+    found += [_pictures("all", each, rungs, -3) for each in cut[early:]]
     return found
 
 
-def _pictures(what: str, span: Span, rungs: Sequence[Rendition], priority: int, after: tuple[str, ...] = ()) -> Unit:
+def _pictures(what: str, span: Span, rungs: Sequence[Rendition], priority: int, *, heard: int = 0) -> Unit:
+    """A part in some renditions, with the sound of so many parts from it on."""
     spec: dict[str, str | int | float | bool] = {"part": "pictures", "number": span.number, "start": span.start, "stop": span.stop}
-    spec["rungs"] = ",".join(each.name for each in rungs)
-    return Unit(name=f"{span.number:04d}-{what}", spec=spec, after=after, priority=priority)
+    spec.update(rungs=",".join(each.name for each in rungs), heard=heard)
+    return Unit(name=f"{span.number:04d}-{what}", spec=spec, priority=priority)

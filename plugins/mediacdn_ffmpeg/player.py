@@ -28,7 +28,7 @@ PAGE = f"""<!DOCTYPE html>
 <body>
 <video id="video" controls playsinline preload="metadata" poster="poster"></video>
 <p id="told" role="status" hidden></p>
-<script src="../../player/hls.light.min.js"></script>
+<script src="../../player/hls.min.js"></script>
 <script src="../../player/player.js"></script>
 </body>
 </html>
@@ -45,8 +45,9 @@ SCRIPT = """'use strict';
   let mended = 0, pause = 2;
   if (self.Hls && Hls.isSupported()) {
     // A worker would be a script of a blob, which the page's policy does not let in.
-    const hls = new Hls({enableWorker: false});
-    // The light build shows no subtitles; the browser does.
+    // Subtitles are the browser's to show.
+    const none = {subtitleTrackController: undefined, subtitleStreamController: undefined, timelineController: undefined};
+    const hls = new Hls({enableWorker: false, ...none});
     hls.on(Hls.Events.MANIFEST_LOADED, (_, {subtitles}) => subtitles.forEach(({name, lang}) => {
       const track = Object.assign(document.createElement('track'), {kind: 'subtitles', label: name, srclang: lang});
       track.src = new URL('subtitles/' + lang, location.href).href;
@@ -91,9 +92,9 @@ def player_routes() -> list[Any]:
     from base64 import b64encode
 
     policy = _POLICY.format(style=b64encode(sha256(STYLE.encode()).digest()).decode())
-    library = (files("mediacdn_ffmpeg") / "web" / "hls.light.min.js").read_bytes()
+    library = (files("mediacdn_ffmpeg") / "web" / "hls.min.js").read_bytes()
     licence = (files("mediacdn_ffmpeg") / "web" / "hls.js.LICENSE").read_bytes()
-    scripts = {"hls.light.min.js": library, "player.js": SCRIPT.encode(), "hls.js.LICENSE.txt": licence}
+    scripts = {"hls.min.js": library, "player.js": SCRIPT.encode(), "hls.js.LICENSE.txt": licence}
     told = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
     page_told = {**told, "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": _DAY}
 

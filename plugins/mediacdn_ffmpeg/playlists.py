@@ -42,10 +42,10 @@ class Track(Struct, frozen=True, kw_only=True):
 
 
 class Sound(Struct, frozen=True):
-    """A further track of sound: the name of its playlist, and the language, where it is known."""
+    """A track of sound, and its language, where that is known: beside the renditions where it has a playlist `track`, else in each of them."""
 
-    name: str
     language: str
+    track: Track | None = None
 
 
 def read(text: str, name: str, ending: str) -> tuple[Segment, ...]:
@@ -111,33 +111,28 @@ def key_playlist(track: Track, init: str) -> str:
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
-def master_playlist(tracks: Sequence[Track], sounds: Sequence[Sound], first: str, *, version: int) -> str:
-    """Write the playlist that players begin with. `sounds` are the tracks beside the one, of the language `first`, that every rendition holds itself."""
+def master_playlist(tracks: Sequence[Track], sounds: Sequence[Sound], *, version: int) -> str:
+    """Write the playlist that players begin with. `sounds` are a group of which they play one, the first until they are told (RFC 8216 section 4.3.4.1): what a
+    rendition needs of a line, and the codecs, are those of both."""
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    if sounds:
-        lines.append(f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{_called(first, 1)}",{_spoken(first)}DEFAULT=YES,AUTOSELECT=YES')
-    for number, sound in enumerate(sounds, 2):
-        spoken = f'NAME="{_called(sound.language, number)}",{_spoken(sound.language)}'
-        lines.append(f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",{spoken}DEFAULT=NO,AUTOSELECT=YES,URI="{sound.name}.m3u8"')
+    for number, sound in enumerate(sounds, 1):
+        spoken = f'NAME="{sound.language or "track"} {number}",' + (f'LANGUAGE="{sound.language}",' if sound.language else "")
+        address = f',URI="{sound.track.name}.m3u8"' if sound.track else ""
+        lines.append(f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",{spoken}DEFAULT={"YES" if number == 1 else "NO"},AUTOSELECT=YES{address}')
+    beside = [each.track for each in sounds if each.track] if sounds and sounds[0].track else []
+    peak, mean = max((each.peak for each in beside), default=0), max((each.mean for each in beside), default=0)
+    heard = list(dict.fromkeys(each.codecs for each in beside))
     for track in tracks:
-        told = [f"BANDWIDTH={track.peak}", f"AVERAGE-BANDWIDTH={track.mean}"]
+        told = [f"BANDWIDTH={track.peak + peak}", f"AVERAGE-BANDWIDTH={track.mean + mean}"]
         if track.width:
             told += [f"RESOLUTION={track.width}x{track.height}", f"FRAME-RATE={track.frame_rate:.3f}"]
-        told.append(f'CODECS="{track.codecs}"')
+        told.append(f'CODECS="{",".join([track.codecs, *heard])}"')
         if sounds:
             told.append('AUDIO="audio"')
         lines += (f"#EXT-X-STREAM-INF:{','.join(told)}", f"{track.name}.m3u8")
     for track in tracks:
         if track.keys:
-            peak = max(math.ceil(stop * 8 / max(each.seconds, 0.04)) for each, stop in zip(track.segments, track.keys, strict=True))
-            told = [f"BANDWIDTH={peak}", f"RESOLUTION={track.width}x{track.height}", f'CODECS="{track.codecs.partition(",")[0]}"']
+            most = max(math.ceil(stop * 8 / max(each.seconds, 0.04)) for each, stop in zip(track.segments, track.keys, strict=True))
+            told = [f"BANDWIDTH={most}", f"RESOLUTION={track.width}x{track.height}", f'CODECS="{track.codecs.partition(",")[0]}"']
             lines.append(f'#EXT-X-I-FRAME-STREAM-INF:{",".join(told)},URI="{track.name}-keys.m3u8"')
     return "\n".join([*lines, ""])
-
-
-def _called(language: str, number: int) -> str:
-    return f"{language or 'track'} {number}"
-
-
-def _spoken(language: str) -> str:
-    return f'LANGUAGE="{language}",' if language else ""

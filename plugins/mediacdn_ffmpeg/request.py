@@ -88,11 +88,13 @@ class Drawing(Struct, frozen=True, kw_only=True, tag="drawing"):
 
 
 class Piece(Struct, frozen=True):
-    """A rendition that was made: the files of its segments, and of its initialization where they need one."""
+    """A rendition that was made, or as many segments of it: the files of these, and of its initialization where they need one."""
 
     name: str
     count: int
     fmp4: bool
+    begin: int = 0
+    """Which segment is the first."""
 
     @property
     def init(self) -> str:
@@ -104,7 +106,7 @@ class Piece(Struct, frozen=True):
 
     @property
     def segments(self) -> list[str]:
-        return [f"{self.name}_{number:05d}.{self.ending}" for number in range(self.count)]
+        return [f"{self.name}_{number:05d}.{self.ending}" for number in range(self.begin, self.begin + self.count)]
 
 
 class Check(Struct, frozen=True, kw_only=True, tag="check"):
@@ -113,6 +115,8 @@ class Check(Struct, frozen=True, kw_only=True, tag="check"):
     piece: Piece
     video: bool
     audio: bool
+    through: bool = False
+    """Decode all of the sound, which nobody else has: it was copied."""
 
 
 Task = Look | Still | Board | Peaks | Motion | Cover | Loudness | Drawing | Check
@@ -125,7 +129,7 @@ class Work(Struct, frozen=True):
 
 
 class Encode(Struct, frozen=True):
-    """One request to the child that runs ffmpeg. `{source}`, `{progress}` and `{sound}` among the arguments become descriptors. Descriptors: the film, the folder, the progress, and sound that was made before."""
+    """One request to the child that runs ffmpeg. `{source}` and `{progress}` among the arguments become descriptors. Descriptors: the film, the folder, the progress."""
 
     arguments: tuple[str, ...]
     nice: int

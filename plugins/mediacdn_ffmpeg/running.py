@@ -27,11 +27,9 @@ _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     """Run ffmpeg in the folder, to its end."""
     asked = msgspec.convert(request, Encode)
-    source, folder, progress, *sound = descriptors
+    source, folder, progress = descriptors
     os.lseek(source, 0, os.SEEK_SET)
-    for each in sound:
-        os.lseek(each, 0, os.SEEK_SET)
-    known = {"{source}": source, "pipe:{progress}": f"pipe:{progress}", "{sound}": sound[0] if sound else ""}
+    known = {"{source}": source, "pipe:{progress}": f"pipe:{progress}"}
     words = [str(known.get(each, each)) for each in asked.arguments]
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     before, allowed = spent.ru_utime + spent.ru_stime, resource.getrlimit(resource.RLIMIT_CPU)[0]
@@ -49,7 +47,7 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
 
     process = subprocess.Popen(  # noqa: S603 - the arguments are ours
         words, cwd=f"/proc/self/fd/{folder}", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        pass_fds=(source, progress, *sound), preexec_fn=alone,  # this process has one thread
+        pass_fds=(source, progress), preexec_fn=alone,  # this process has one thread
     )  # fmt: skip
     tail, ends = b"", float("inf")
     assert process.stderr is not None

@@ -12,16 +12,19 @@ from mediacdn_ffmpeg import command, playlists
 from mediacdn_ffmpeg.config import RENDITION, HlsConfig
 from mediacdn_ffmpeg.copying import Copied, fit
 from mediacdn_ffmpeg.demuxers import DEMUXERS
-from mediacdn_ffmpeg.ladder import Rendition, ladder
+from mediacdn_ffmpeg.ladder import ladder
 from mediacdn_ffmpeg.making import OFF, Making, open_making, quality
-from mediacdn_ffmpeg.request import Check, Checked, Film, Piece
+from mediacdn_ffmpeg.request import EMPTY, Audio, Check, Checked, Film, Piece
 
 MPEGURL = "application/vnd.apple.mpegurl"
+DAMAGED = "The film says that it is {0:.1f} s long, and ends after {1:.1f} s: it is damaged or cut short"
 _MOST_PLAYLIST = 16 << 20
+_SHORT = 0.4
+"""Seconds of sound of which there is no segment: some players pass over it, and then wait for it."""
 
 
 class Hls:
-    """`hls`: a stream (RFC 8216) of one or more renditions, each with the first track of sound in it, and the other tracks beside them."""
+    """`hls`: a stream (RFC 8216) of one or more renditions, and the tracks of sound beside them; in transport streams the first of these is in each rendition."""
 
     accepts = tuple(DEMUXERS)
 
@@ -61,14 +64,21 @@ class Hls:
                 tried.append(copied)
             arguments, names = command.hls(film, rungs, how, container=spec["container"], seconds=spec["seconds"], copied=copied)
             await making.encode(arguments, file, folder, film.duration, lambda share: sink.progress(share * 0.9))
-        tracks, sounds, pieces, lists = [], [], [], []
+        tracks, pieces, lists = [], [], []
+        sounds: list[playlists.Sound] = []
         starts: list[tuple[float, ...]] = []
         fmp4 = spec["container"] == "fmp4"
+        within = bool(film.audio) and not fmp4
         for number, name in enumerate(names):
             rung = rungs[number] if number < len(rungs) else None
             cut = await asyncio.to_thread(listed, folder, name, "m4s" if fmp4 else "ts")
+            if rung is None and fmp4:
+                cut = await asyncio.to_thread(rounded, folder, cut)
             piece = Piece(name, len(cut), fmp4)
-            checked = await self._checked(film, piece, folder, rung)
+            beside = film.audio[len(sounds) + (within and bool(rungs))] if rung is None else None
+            checked = await self._checked(film, piece, folder, beside, heard=within, copied=copied.sound)
+            if copied.sound and rungs and beside is not None and fmp4 and not sounding(checked, film):
+                raise Undecodable("The sound of the film does not begin and end with it")
             if copied.keys and rung is not None:
                 starts.append(checked.starts)
                 if checked.leading or not aligned(starts):
@@ -76,23 +86,23 @@ class Hls:
             files, segments, init = await asyncio.to_thread(named, folder, piece, cut)
             pieces += files
             await asyncio.to_thread(write, folder, f"{name}.playlist", playlists.media_playlist(segments, init))
-            if rung is not None or not rungs:
-                keys = checked.keys if rung is not None and len(checked.keys) == len(segments) else ()
-                track = playlists.Track(
-                    name=name, segments=segments, codecs=checked.codecs, keys=keys, width=checked.width, height=checked.height,
-                    frame_rate=rate(film, checked.frames / max(checked.video, 0.04)),
-                )  # fmt: skip
-                tracks.append(track)
-                lists.append(name)
-                if keys:
-                    lists.append(f"{name}-keys")
-                    await asyncio.to_thread(write, folder, f"{name}-keys.playlist", playlists.key_playlist(track, init))
+            keys = checked.keys if rung is not None and len(checked.keys) == len(segments) else ()
+            track = playlists.Track(
+                name=name, segments=segments, codecs=checked.codecs, keys=keys, width=checked.width, height=checked.height,
+                frame_rate=rate(film, checked.frames / max(checked.video, 0.04)),
+            )  # fmt: skip
+            lists.append(name)
+            if beside is not None and rungs:
+                sounds.append(playlists.Sound(beside.language, track))
             else:
-                lists.append(name)
-                sounds.append(playlists.Sound(name, film.audio[number - len(rungs) + 1].language))
+                tracks.append(track)
+            if keys:
+                lists.append(f"{name}-keys")
+                await asyncio.to_thread(write, folder, f"{name}-keys.playlist", playlists.key_playlist(track, init))
             await sink.progress(0.9 + 0.1 * (number + 1) / len(names))
-        first = film.audio[0].language if film.audio else ""
-        master = playlists.master_playlist(tracks, sounds, first, version=7 if fmp4 else 4 if sounds else 3)
+        if sounds and within:
+            sounds.insert(0, playlists.Sound(film.audio[0].language))
+        master = playlists.master_playlist(tracks, sounds, version=7 if fmp4 else 4 if sounds else 3)
         await asyncio.to_thread(write, folder, "master.playlist", master)
         await asyncio.to_thread(os.write, sink.file(), master.encode())
         pieces += [MadeFile(f"{name}.playlist", f"{name}.m3u8", MPEGURL) for name in lists]
@@ -104,20 +114,31 @@ class Hls:
             files=tuple(pieces), manifest="master.m3u8",
         )  # fmt: skip
 
-    async def _checked(self, film: Film, piece: Piece, folder: int, rung: Rendition | None) -> Checked:
-        """Look at what was made before anybody else does. Raises: Undecodable."""
-        looking = self._making.looking
-        video, audio = rung is not None, bool(film.audio)
-        checked = await looking.checked(Check(piece=piece, video=video, audio=audio), folder)
-        made = checked.video if video else checked.audio
-        wanted = (film.video.duration if video and film.video else film.audio[0].duration) or film.duration
+    async def _checked(self, film: Film, piece: Piece, folder: int, sound: Audio | None, *, heard: bool, copied: bool) -> Checked:
+        """Look at what was made before anybody else does, a track of sound or pictures, in which there is sound where it is `heard`. Raises: Undecodable."""
+        looking, pictures = self._making.looking, sound is None
+        about = film.video if sound is None else sound
+        wanted = (about.duration if about else None) or film.duration
+        try:
+            checked = await looking.checked(Check(piece=piece, video=pictures, audio=heard or not pictures, through=copied), folder)
+        except Undecodable as error:
+            if error.detail != EMPTY:
+                raise
+            raise Undecodable(DAMAGED.format(wanted, 0.0)) from error
+        made = checked.video if pictures else checked.audio
         # A frame or packet more or less is no difference; what was asked for in whole frames of 60 a second at most may lack one of the film's.
-        slack = OFF + (max(1 / film.video.frame_rate, 1 / command.FASTEST) if video and film.video and film.video.frame_rate else 0.05)
+        slack = OFF + (max(1 / film.video.frame_rate, 1 / command.FASTEST) if pictures and film.video and film.video.frame_rate else 0.05)
         if made < wanted - slack:
-            raise Undecodable(f"The film says that it is {wanted:.1f} s long, and ends after {made:.1f} s: it is damaged or cut short")
+            raise Undecodable(DAMAGED.format(wanted, made))
         if made > wanted + slack and made > film.duration + slack:
             raise Undecodable(f"What was made is {made:.1f} s long, and the film {wanted:.1f} s: its times are damaged")
         return checked
+
+
+def sounding(checked: Checked, film: Film) -> bool:
+    """Whether sound that was copied lasts from the film's beginning to about its end: players wait for what they are told to play along with the pictures."""
+    begun, ended = checked.spans.get("audio", (0.0, film.duration))
+    return begun < OFF and ended > film.duration - 1
 
 
 def aligned(starts: list[tuple[float, ...]]) -> bool:
@@ -137,6 +158,16 @@ def listed(folder: int, name: str, ending: str) -> tuple[playlists.Segment, ...]
         return playlists.read(text, name, ending)
     except (OSError, ValueError) as error:
         raise Undecodable("Nothing whole was made of the film") from error
+
+
+def rounded(folder: int, segments: tuple[playlists.Segment, ...]) -> tuple[playlists.Segment, ...]:
+    """Put a last segment of sound that is very short behind the one before it: fragments follow each other in a file as they do in two."""
+    if len(segments) < 2 or segments[-1].seconds >= _SHORT:
+        return segments
+    *others, before, last = segments
+    with os.fdopen(os.open(before.name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "ab") as file:
+        file.write(_bytes(folder, last.name, 1 << 30))
+    return *others, playlists.Segment(before.name, before.seconds + last.seconds)
 
 
 def named(

@@ -123,11 +123,12 @@ def test_each_film_ends_whole_or_failed(tmp_path: Path) -> None:
             if each["status"] == "FAILED":
                 assert server.client.get(f"{base}/master.m3u8").status_code == 404
                 continue
-            playlist = server.client.get(f"{base}/240p.m3u8").text
-            segments = [line for line in playlist.splitlines() if line and line[0] != "#"] + re.findall(r'URI="([^"]+)"', playlist)
-            assert len(segments) == LENGTHS[number % 2] + 1
-            for name in segments:
-                assert server.client.get(f"{base}/{name}").status_code == 200
+            for rendition in ("240p", "audio"):
+                playlist = server.client.get(f"{base}/{rendition}.m3u8").text
+                segments = [line for line in playlist.splitlines() if line and line[0] != "#"] + re.findall(r'URI="([^"]+)"', playlist)
+                assert len(segments) == LENGTHS[number % 2] + 1
+                for name in segments:
+                    assert server.client.get(f"{base}/{name}").status_code == 200
             within(
                 20, lambda each=each: derived(server, each["id"], "hls") == 1 and derived(server, each["id"], "unit") == 0
             )  # made once, and tidied up

@@ -138,7 +138,7 @@ def test_made_anew_the_stream_lists_them_still(server: Served, film: bytes) -> N
         return str(server.client.get(f"/v1/media/{media}/{path}", headers=server.auth()).text)
 
     before, mapped = read("hls/master.m3u8"), read("hls/subtitles/en.vtt")
-    assert "X-TIMESTAMP-MAP=MPEGTS:7200,LOCAL:00:00:00.000\n" in mapped, "two pictures later, by which the encoder orders them anew"
+    assert "X-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n" in mapped
     arguments = {"args": {"renditions": "240p", "container": "mpegts"}}
     server.client.post(f"/v1/media/{media}/tasks/hls", json=arguments, headers=server.auth()).raise_for_status()
     within(20, lambda: read("hls/master.m3u8") != before)
@@ -202,7 +202,7 @@ def test_dash_is_the_same_segments(server: Served, private: str, link: str) -> N
     assert get(f"/v1/media/{private}/dash/manifest.mpd").status_code == 401
     root = ElementTree.fromstring(answer.content)
     shown = root.findall("Period/AdaptationSet/Representation", SPACE)
-    assert [each.get("id") for each in shown] == ["480p", "240p", "audio2"]
+    assert [each.get("id") for each in shown] == ["480p", "240p", "audio", "audio2"]
     for each in shown:
         playlist = get(f"{link}/hls/{each.get('id')}.m3u8").text
         names = [line for line in playlist.splitlines() if line and not line.startswith("#")]
@@ -224,7 +224,7 @@ def test_dash_is_the_same_segments(server: Served, private: str, link: str) -> N
             assert min(found) == pytest.approx(begins / scale, abs=0.1), "what the encoders begin with, at most"
             last = max(last, *(at + float(packet.duration * packet.time_base) for at, packet in zip(found, packets, strict=True)))
         assert last - offset / scale == pytest.approx(3.0, abs=0.15)
-        assert nominal == pytest.approx(scale, rel=0.01), "of a second each"
+        assert nominal == pytest.approx(scale, rel=0.025), "of a second each, and of whole packets of sound"
 
 
 def test_what_is_copied_has_segments_of_its_own_lengths(server: Served, tmp_path: Path) -> None:
@@ -238,13 +238,14 @@ def test_what_is_copied_has_segments_of_its_own_lengths(server: Served, tmp_path
 
 @pytest.mark.parametrize("manifest", ["hls/master.m3u8", "dash/manifest.mpd"])
 def test_another_player_decodes_every_rendition(server: Served, link: str, private: str, manifest: str) -> None:
-    given(server, private, "de").raise_for_status()
+    first = "00:00.000 --> 00:00.500\nho\n\n00:01"  # ahead of it, ffmpeg seeks nowhere in DASH
+    given(server, private, "de", VTT.replace("00:01", first)).raise_for_status()
     url = f"{server.url}{link}/{manifest}"
     looked = subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-i", url], capture_output=True, text=True, timeout=60
     ).stderr
     streams = dict(re.findall(r"Stream #0:(\d+).*?: ((?:Video|Audio|Subtitle): \w+)", looked))
-    assert sorted(streams.values()) == ["Audio: aac"] * 3 + ["Subtitle: webvtt"] + ["Video: h264"] * 2
+    assert sorted(streams.values()) == ["Audio: aac"] * 2 + ["Subtitle: webvtt"] + ["Video: h264"] * 2
     done = played(url, "-map", "0:v", "-map", "0:a", "-f", "null", "-")
     assert (done.returncode, done.stderr) == (0, "")
     text = played(url, "-copyts", "-map", "0:s", "-f", "webvtt", "-")

@@ -87,6 +87,7 @@ def test_it_plays_and_seeks(server: Served, uploaded: dict[str, str], page: Page
     if name != "sound.mp3":
         assert (seen["width"] < seen["height"]) == (name in ("turned.mp4", "odd.mkv")), "upright films are upright"
         assert seen["frames"] > 0
+    assert (seen["heard"] > 0) == (name not in ("odd.mkv", "vp9.webm", "hevc10.mp4", "frame.mp4", "silent.mov"))
     assert in_ffmpeg(manifest) == ""
 
 

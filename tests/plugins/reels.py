@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
 from mediacdn.drivers import SystemClock
 from mediacdn.hookspecs import Kit
 from mediacdn.interfaces import Action
-from mediacdn.model import Made, Media
+from mediacdn.model import Made, Media, Unit
 from mediacdn.recipes.arguments import normalise
 from mediacdn.sniff import sniff
 
@@ -89,3 +90,48 @@ async def opened(open: Any, config: Any) -> AsyncIterator[Any]:
 
 async def run(action: Action, path: Path, sink: Taken, media_type: str | None = None, **spec: Any) -> Made:
     return await action.run(Given(path, media_type), normalise(action.arguments, spec), sink)
+
+
+class Kept:
+    """What a unit has made, as the next one reads it."""
+
+    def __init__(self, made: Made, sink: Taken) -> None:
+        self.facts = msgspec.json.decode(msgspec.json.encode(made.facts))
+        self.files = sink.published(made)
+
+    @asynccontextmanager
+    async def file(self, path: str) -> AsyncIterator[int]:
+        descriptor = os.memfd_create("unit")
+        os.write(descriptor, self.files[path])
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+class Maker:
+    """Makes a film's units as the core does."""
+
+    def __init__(self, hls: Any, film: Path, **given: Any) -> None:
+        self.hls = hls
+        self.source = Given(film)
+        self.spec = normalise(hls.arguments, given)
+        self.made: dict[str, Kept] = {}
+
+    async def units(self) -> list[Unit]:
+        return list(await self.hls.units(self.source, self.spec))
+
+    async def make(self, unit: Unit) -> None:
+        with taken() as sink:
+            own = {name: self.made[name] for name in unit.after}
+            self.made[unit.name] = Kept(await self.hls.make(self.source, self.spec, unit, own, sink), sink)
+
+    async def joined(self, *, whole: bool) -> dict[str, bytes] | None:
+        with taken() as sink:
+            made = await self.hls.join(self.source, self.spec, self.made, sink, whole=whole)
+            if made is None:
+                return None
+            own = sink.path / "folder"
+            return {
+                each.path: self.made[each.unit].files[each.name] if each.unit else (own / each.name).read_bytes() for each in made.files
+            }

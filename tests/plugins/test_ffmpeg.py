@@ -6,6 +6,7 @@ import os
 import random
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,11 +156,14 @@ async def test_a_film_of_any_kind_streams(hls: Hls, reel: Any, sink: Taken, name
 
 
 async def test_two_tracks_of_sound(hls: Hls, reel: Any, sink: Taken) -> None:
-    """The first is in every rendition, for players that know no others; the other stands beside it."""
+    """They stand beside the renditions, in which there is no sound; the first is played until another is asked for."""
     made = await run(hls, reel("two.mp4"), sink)
     master = sink.published(made)["master.m3u8"].decode()
     media = [attributes(line) for line in master.splitlines() if line.startswith("#EXT-X-MEDIA:")]
-    assert [(each["LANGUAGE"], each["DEFAULT"], each.get("URI")) for each in media] == [("eng", "YES", None), ("deu", "NO", "audio2.m3u8")]
+    assert [(each["LANGUAGE"], each["DEFAULT"], each.get("URI")) for each in media] == [
+        ("eng", "YES", "audio.m3u8"),
+        ("deu", "NO", "audio2.m3u8"),
+    ]
 
 
 async def test_the_same_film_gives_the_same_bytes(hls: Hls, reel: Any) -> None:
@@ -232,6 +236,17 @@ async def test_what_is_no_film_is_refused_with_a_sentence(hls: Hls, reel: Any, s
     assert not re.search(r"/[a-z]+/|0x[0-9a-f]{6}|root:", told)
     made = await run(hls, reel("frame.mp4"), sink)
     assert made.files, "and the next film is made"
+
+
+async def test_one_picture_that_is_said_to_last(hls: Hls, sink: Taken, tmp_path: Path) -> None:
+    """It has no frame rate that anybody could know, and nothing comes after it."""
+    still, film = tmp_path / "still.webm", tmp_path / "film.webm"
+    ffmpeg("-f", "lavfi", "-i", "color=size=16x16:duration=1:rate=1000", "-c:v", "libvpx", "-frames:v", "1", str(still))
+    content = still.read_bytes()
+    at = content.index(b"\x44\x89\x88") + 3  # its duration, in milliseconds
+    film.write_bytes(content[:at] + struct.pack(">d", 7000.0) + content[at + 8 :])
+    with pytest.raises(Undecodable, match=r"says that it is 7.0 s long, and ends after 0.0 s"):
+        await run(hls, film, sink)
 
 
 async def test_reference_movies_lead_nowhere(hls: Hls, reel: Any, sink: Taken, tmp_path: Path) -> None:

@@ -1,74 +1,24 @@
 """Long films made in parts: what is joined plays as if it had been made in one go, whoever made which part in which order."""
 
 import math
-import os
 import re
 from array import array
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
-import msgspec
 import pytest
 
 from mediacdn.errors import Undecodable
-from mediacdn.model import Made, Unit
-from mediacdn.recipes.arguments import normalise
+from mediacdn.model import Unit
 from mediacdn_ffmpeg import HlsConfig, plan
 from mediacdn_ffmpeg.chunked import ChunkedHls, open_chunked
 from mediacdn_ffmpeg.ladder import ladder
-from tests.plugins.reels import Given, Taken, opened, taken
+from tests.plugins.reels import Maker, opened
 from tests.services.films import ffmpeg
 
 pytestmark = pytest.mark.anyio
-
-
-class Kept:
-    """What a unit has made, as the next one reads it."""
-
-    def __init__(self, made: Made, sink: Taken) -> None:
-        self.facts = msgspec.json.decode(msgspec.json.encode(made.facts))
-        self.files = sink.published(made)
-
-    @asynccontextmanager
-    async def file(self, path: str) -> AsyncIterator[int]:
-        descriptor = os.memfd_create("unit")
-        os.write(descriptor, self.files[path])
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-
-class Maker:
-    """Makes a film's units as the core does."""
-
-    def __init__(self, hls: ChunkedHls, film: Path, **given: Any) -> None:
-        self.hls = hls
-        self.source = Given(film)
-        self.spec = normalise(hls.arguments, given)
-        self.made: dict[str, Kept] = {}
-
-    async def units(self) -> list[Unit]:
-        return list(await self.hls.units(self.source, self.spec))
-
-    async def make(self, unit: Unit) -> None:
-        with taken() as sink:
-            own = {name: self.made[name] for name in unit.after}
-            self.made[unit.name] = Kept(await self.hls.make(self.source, self.spec, unit, own, sink), sink)
-
-    async def joined(self, *, whole: bool) -> dict[str, bytes] | None:
-        with taken() as sink:
-            made = await self.hls.join(self.source, self.spec, self.made, sink, whole=whole)
-            if made is None:
-                return None
-            own = sink.path / "folder"
-            return {
-                each.path: self.made[each.unit].files[each.name] if each.unit else (own / each.name).read_bytes() for each in made.files
-            }
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +87,18 @@ async def test_what_is_joined_plays_without_a_seam(made: tuple[Maker, list[Unit]
     master = written(files, tmp_path)
     text = files["master.m3u8"].decode()
     assert names(files["master.m3u8"]) == ["360p.m3u8", "240p.m3u8"]
-    assert "audio2.m3u8" in text
+    assert re.findall(r'TYPE=AUDIO.*URI="(.*?)"', text) == ["audio.m3u8", "audio2.m3u8"]
     assert re.findall(r'CODECS="(.*?)"', text)[:2] == ["avc1.64001e,mp4a.40.2", "avc1.640015,mp4a.40.2"]
     ffmpeg("-xerror", "-i", str(master), "-map", "0", "-f", "null", "-")
-    for each in ("360p", "240p"):
+    for each in ("360p", "240p", "audio", "audio2"):
         playlist = files[f"{each}.m3u8"]
         assert "#EXT-X-PLAYLIST-TYPE:VOD" in playlist.decode()
         assert playlist.endswith(b"#EXT-X-ENDLIST\n")
         assert playlist.count(b"EXT-X-MAP") == 1, "one initialization for all parts"
         assert set(names(playlist)) <= set(files)
         assert spent(playlist) == pytest.approx(18.5, abs=0.1)
+        if each.startswith("audio"):
+            continue
         told = frames(tmp_path / f"{each}.m3u8")
         decoded, shown = [dts for dts, _, _ in told], sorted(pts for _, pts, _ in told)
         assert decoded == sorted(set(decoded)), "time never goes back"
@@ -161,7 +113,7 @@ async def test_no_seam_is_heard(made: tuple[Maker, list[Unit]], tmp_path: Path) 
     files = await made[0].joined(whole=True)
     assert files is not None
     written(files, tmp_path)
-    heard = samples(tmp_path / "240p.m3u8")
+    heard = samples(tmp_path / "audio.m3u8")
     assert len(heard) / 48000 == pytest.approx(18.5, abs=0.1)
     inner = heard[4800:-4800]
     loudest = max(map(abs, inner))
@@ -182,8 +134,10 @@ async def test_it_grows_by_its_end_alone(hls: ChunkedHls, film: Path, made: tupl
         files = await growing.joined(whole=False)
         assert files is not None, "the first unit plays"
         shown.append(names(files["master.m3u8"]))
-        assert len({len(names(files[each])) for each in shown[-1]}) == 1, "who changes over finds as much of the other"
-        for each in shown[-1]:
+        sounds = re.findall(r'TYPE=AUDIO.*URI="(.*?)"', files["master.m3u8"].decode())
+        assert sounds == ["audio.m3u8", "audio2.m3u8"]
+        assert len({len(names(files[each])) for each in (*shown[-1], *sounds)}) == 1, "who changes over finds as much of the other"
+        for each in (*shown[-1], *sounds):
             text = files[each].decode()
             assert "#EXT-X-PLAYLIST-TYPE:EVENT" in text
             assert "ENDLIST" not in text
@@ -285,13 +239,14 @@ def test_where_films_are_cut(duration: float, seconds: int, chunk: int, starts: 
 
 def test_in_which_order() -> None:
     rungs = ladder(1920, 1080, [1080, 720, 480, 240])
-    found = plan.units(plan.spans(300.0, 4, 60), rungs, 4, 60, sounds=1)
+    found = plan.units(plan.spans(300.0, 4, 60), rungs, 4, 60, heard=True)
     assert [each.name for each in sorted(found, key=lambda each: -each.priority)] == [
         "0000-first", "0001-first", "0002-first", "0000-rest", "0001-rest", "0002-rest", "sound", "0003-all", "0004-all", "0005-all",
     ]  # fmt: skip
     assert found[0].spec["rungs"] == "480p"
-    assert [each.name for each in found if each.after] == ["0003-all", "0004-all", "0005-all"]
-    assert [each.name for each in plan.units(plan.spans(130.0, 4, 60), rungs[:1], 4, 60, sounds=0)] == [
+    assert {each.name: each.spec["heard"] for each in found if each.spec.get("heard")} == {"0000-first": 1, "0001-first": 2}
+    assert not [each for each in found if each.after]
+    assert [each.name for each in plan.units(plan.spans(130.0, 4, 60), rungs[:1], 4, 60, heard=False)] == [
         "0000-first",
         "0001-first",
         "0002-first",

@@ -45,7 +45,8 @@ WATCH = """async manifest => {
     video.playbackRate = 4;
     await video.play();
     await ended;
-    const seen = {errors, duration, width: video.videoWidth, height: video.videoHeight, frames: video.getVideoPlaybackQuality().totalVideoFrames};
+    const seen = {errors, duration, width: video.videoWidth, height: video.videoHeight, frames: video.getVideoPlaybackQuality().totalVideoFrames,
+        heard: video.webkitAudioDecodedByteCount};
     hls.destroy();
     return seen;
 }"""
@@ -63,7 +64,7 @@ def chromium() -> str | None:
 
 def in_hls_js(page: Page, site: Chat, server: str, manifest: str) -> dict[str, Any]:
     """Load a stream on a page of another site, seek forward and back, and play it to its end: what was seen, and every `errors`, fatal or not."""
-    page.goto(site.page(f"<video></video><script src='{server}/v1/player/hls.light.min.js'></script>"))
+    page.goto(site.page(f"<video></video><script src='{server}/v1/player/hls.min.js'></script>"))
     seen: dict[str, Any] = page.evaluate(WATCH, manifest)
     return seen
 
