@@ -79,6 +79,8 @@ class Load:
         self._ending.set()
         for each in self._threads:
             each.join(60)
+            if each.is_alive():
+                raise RuntimeError("the load does not end")
         if self._failures:
             raise self._failures[0]
 
