@@ -16,7 +16,7 @@ PACE = 0.01
 
 
 class Answer(Struct, frozen=True):
-    """What one request came to: when it began and ended, and "ok", or who said what instead: "node 503 catalog_unavailable", "nginx 502", "no answer"."""
+    """What one request came to: when it began and ended, and "ok", or who said what instead: "node 503 catalog_unavailable", "nginx 502", "no answer (…)"."""
 
     began: float
     ended: float
@@ -99,8 +99,8 @@ class Load:
             try:
                 status, headers, found = client.ask("GET", f"/v1/media/{media}", b"", {})
                 what = "ok" if (status, found) == (200, body) else "other bytes" if status == 200 else _who(status, headers, found)
-            except (OSError, HTTPException):
-                what = "no answer"
+            except (OSError, HTTPException) as error:
+                what = _nobody(error)
             self.reads.append(Answer(began, time.monotonic(), what))
             time.sleep(PACE)
         client.close()
@@ -123,14 +123,18 @@ class Load:
         began = time.monotonic()
         try:
             status, fields, found = client.ask("POST", "/v1/media", body, headers)
-        except (OSError, HTTPException):
-            self.writes.append(Answer(began, time.monotonic(), "no answer"))
+        except (OSError, HTTPException) as error:
+            self.writes.append(Answer(began, time.monotonic(), _nobody(error)))
             return False
         what = "ok" if status in (200, 201) else _who(status, fields, found)
         self.writes.append(Answer(began, time.monotonic(), what, "retry-after" in fields))
         if status in (200, 201):
             self.stored[hashlib.sha256(body).hexdigest()] = found.partition(b'"id":"')[2][:26].decode()
         return status in (200, 201)
+
+
+def _nobody(error: Exception) -> str:
+    return f"no answer ({type(error).__name__})"
 
 
 def _who(status: int, headers: Mapping[str, str], body: bytes) -> str:
