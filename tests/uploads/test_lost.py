@@ -14,6 +14,7 @@ from tests.services.buckets import BUCKET, MIB, open_bucket
 from tests.services.rclone import RcloneServer
 from tests.services.served import Served, served
 from tests.uploads.conftest import LIMITS, Speaker
+from tests.uploads.test_direct import ask, complete, send
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def forgetting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rclon
         asyncio.run(_bucket(service))
         where = {"driver": "s3", "bucket": BUCKET, **service.table, "part_size": 5 * MIB, "connect_timeout": 1.0, "read_timeout": 2.0}
         table = "".join(f"{name} = {json.dumps(value)}\n" for name, value in where.items())
-        with served(root / "data", f'plugins = ["local", "jwt", "s3"]\n{LIMITS}[storage.default]\n{table}') as server:
+        with served(root / "data", f'plugins = ["local", "jwt", "s3"]\n{LIMITS}direct = "default"\n[storage.default]\n{table}') as server:
             yield service, server
     finally:
         service.kill()
@@ -75,3 +76,18 @@ def test_the_client_begins_anew(forgetting: tuple[RcloneServer, Served], tmp_pat
     record = asyncio.run(upload())
     assert died
     assert record.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_parts_past_us_that_were_forgotten(forgetting: tuple[RcloneServer, Served]) -> None:
+    service, server = forgetting
+    body = os.urandom(24 * MIB)
+    offer = ask(server, len(body)).json()
+    assert len(offer["parts"]) > 1
+    named = send(offer, body)
+    service.kill()
+    service.start()
+    answer = complete(server, offer, named)
+    assert (answer.status_code, answer.json()["code"]) == (410, "upload_gone"), answer.text
+    offer = ask(server, len(body)).json()
+    answer = complete(server, offer, send(offer, body))
+    assert answer.status_code in (200, 202), answer.text
