@@ -3,7 +3,7 @@
 import hashlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 
 from msgspec import Struct
@@ -35,7 +35,9 @@ class Client:
         self._port = port
         self._connection: HTTPConnection | None = None
 
-    def ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+    def ask(
+        self, method: str, path: str, body: bytes | Iterator[bytes], headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Ask once. Raises: OSError, HTTPException."""
         if self._connection is None:
             self._connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
@@ -98,9 +100,9 @@ class Load:
             began = time.monotonic()
             try:
                 status, headers, found = client.ask("GET", f"/v1/media/{media}", b"", {})
-                what = "ok" if (status, found) == (200, body) else "other bytes" if status == 200 else _who(status, headers, found)
+                what = "ok" if (status, found) == (200, body) else "other bytes" if status == 200 else who(status, headers, found)
             except (OSError, HTTPException) as error:
-                what = _nobody(error)
+                what = nobody(error)
             self.reads.append(Answer(began, time.monotonic(), what))
             time.sleep(PACE)
         client.close()
@@ -124,20 +126,22 @@ class Load:
         try:
             status, fields, found = client.ask("POST", "/v1/media", body, headers)
         except (OSError, HTTPException) as error:
-            self.writes.append(Answer(began, time.monotonic(), _nobody(error)))
+            self.writes.append(Answer(began, time.monotonic(), nobody(error)))
             return False
-        what = "ok" if status in (200, 201) else _who(status, fields, found)
+        what = "ok" if status in (200, 201) else who(status, fields, found)
         self.writes.append(Answer(began, time.monotonic(), what, "retry-after" in fields))
         if status in (200, 201):
             self.stored[hashlib.sha256(body).hexdigest()] = found.partition(b'"id":"')[2][:26].decode()
         return status in (200, 201)
 
 
-def _nobody(error: Exception) -> str:
+def nobody(error: Exception) -> str:
+    """What a request came to that was not answered."""
     return f"no answer ({type(error).__name__})"
 
 
-def _who(status: int, headers: Mapping[str, str], body: bytes) -> str:
+def who(status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """Who refused, and how."""
     if "problem+json" not in headers.get("content-type", ""):
         return f"nginx {status}"
     code = body.partition(b'"code":"')[2].partition(b'"')[0].decode()
