@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import httpx
 import msgspec
 from msgspec import Struct
 
 from benchmarks.contained import Ended, Late, contained
 from benchmarks.machine import progress
-from benchmarks.nodes_load import Answer, Load
+from benchmarks.nodes_load import Answer, Load, warm
 from benchmarks.nodes_tus import Uploader
 from benchmarks.nodes_world import World
 from tests.services import samples
@@ -54,11 +53,8 @@ def fault_table(world: World, *, away: float, after: float, only: Sequence[str] 
     """Every fault in turn, or `only` some: so many seconds `away`, and `after` it is back."""
     bodies = [samples.binary(10_000 + number, f"hot {number}".encode()) for number in range(HOT)]
     hot = {world.nodes.upload(body, public="true")["id"]: body for body in bodies}
-    for media, body in hot.items():  # a copy in every process: what is cached goes on, and nothing else is asked of the storage
-        for node in world.nodes.nodes:
-            for _ in range(8 * node.processes):
-                answer = httpx.get(f"{node.url}/v1/media/{media}", trust_env=False)
-                assert answer.content == body
+    # What is cached goes on, and nothing else is asked of the storage.
+    warm(world.nodes.nodes, {f"/v1/media/{media}": body for media, body in hot.items()})
     for fault, (take, bring) in world.faults().items():
         if not only or fault in only:
             row = _play(world, hot, fault, take, bring, away, after)

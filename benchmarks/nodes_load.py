@@ -3,13 +3,13 @@
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 
 from msgspec import Struct
 
 from tests.services import samples
-from tests.services.nodes import Nodes
+from tests.services.nodes import Node, Nodes
 
 AGAIN = 0.1
 PACE = 0.01
@@ -53,6 +53,17 @@ class Client:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def warm(nodes: Iterable[Node], hot: Mapping[str, bytes]) -> None:
+    """Read each path over connections of their own, so that every process of these nodes has a copy."""
+    for node in nodes:
+        for path, body in hot.items():
+            for _ in range(8 * node.processes):
+                client = Client(node.port)
+                status, _, found = client.ask("GET", path, b"", {})
+                client.close()
+                assert (status, found) == (200, body)
 
 
 class Load:
