@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import wrk
 from benchmarks.cores import Meter
 from benchmarks.machine import progress
-from benchmarks.nodes_load import Client
+from benchmarks.nodes_load import Client, warm
 from benchmarks.nodes_world import World
 from tests.services import samples
 from tests.services.nodes import Node
@@ -36,7 +36,10 @@ def cost(world: World, *, rounds: int, seconds: float) -> dict[str, Any]:
 
 
 def _compared(world: World, alone: Node, rounds: int, seconds: float) -> dict[str, Any]:
-    hot = [f"/v1/media/{world.nodes.upload(samples.binary(10_000, f'cost {each}'.encode()), public='true')['id']}" for each in range(HOT)]
+    bodies = [samples.binary(10_000, f"cost {each}".encode()) for each in range(HOT)]
+    paths = {f"/v1/media/{world.nodes.upload(body, public='true')['id']}": body for body in bodies}
+    warm([alone, *world.nodes.nodes], paths)
+    hot = list(paths)
     found: dict[str, dict[str, list[float]]] = {}
     for number in range(rounds):
         for mix in ("hot", "write"):

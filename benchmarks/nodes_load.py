@@ -3,20 +3,20 @@
 import hashlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 
 from msgspec import Struct
 
 from tests.services import samples
-from tests.services.nodes import Nodes
+from tests.services.nodes import Node, Nodes
 
 AGAIN = 0.1
 PACE = 0.01
 
 
 class Answer(Struct, frozen=True):
-    """What one request came to: when it began and ended, and "ok", or who said what instead: "node 503 catalog_unavailable", "nginx 502", "no answer"."""
+    """What one request came to: when it began and ended, and "ok", or who said what instead: "node 503 catalog_unavailable", "nginx 502", "no answer (…)"."""
 
     began: float
     ended: float
@@ -35,7 +35,9 @@ class Client:
         self._port = port
         self._connection: HTTPConnection | None = None
 
-    def ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+    def ask(
+        self, method: str, path: str, body: bytes | Iterator[bytes], headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Ask once. Raises: OSError, HTTPException."""
         if self._connection is None:
             self._connection = HTTPConnection("127.0.0.1", self._port, timeout=20)
@@ -51,6 +53,17 @@ class Client:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def warm(nodes: Iterable[Node], hot: Mapping[str, bytes]) -> None:
+    """Read each path over connections of their own, so that every process of these nodes has a copy."""
+    for node in nodes:
+        for path, body in hot.items():
+            for _ in range(8 * node.processes):
+                client = Client(node.port)
+                status, _, found = client.ask("GET", path, b"", {})
+                client.close()
+                assert (status, found) == (200, body)
 
 
 class Load:
@@ -79,6 +92,8 @@ class Load:
         self._ending.set()
         for each in self._threads:
             each.join(60)
+            if each.is_alive():
+                raise RuntimeError("the load does not end")
         if self._failures:
             raise self._failures[0]
 
@@ -96,9 +111,9 @@ class Load:
             began = time.monotonic()
             try:
                 status, headers, found = client.ask("GET", f"/v1/media/{media}", b"", {})
-                what = "ok" if (status, found) == (200, body) else "other bytes" if status == 200 else _who(status, headers, found)
-            except (OSError, HTTPException):
-                what = "no answer"
+                what = "ok" if (status, found) == (200, body) else "other bytes" if status == 200 else who(status, headers, found)
+            except (OSError, HTTPException) as error:
+                what = nobody(error)
             self.reads.append(Answer(began, time.monotonic(), what))
             time.sleep(PACE)
         client.close()
@@ -121,17 +136,23 @@ class Load:
         began = time.monotonic()
         try:
             status, fields, found = client.ask("POST", "/v1/media", body, headers)
-        except (OSError, HTTPException):
-            self.writes.append(Answer(began, time.monotonic(), "no answer"))
+        except (OSError, HTTPException) as error:
+            self.writes.append(Answer(began, time.monotonic(), nobody(error)))
             return False
-        what = "ok" if status in (200, 201) else _who(status, fields, found)
+        what = "ok" if status in (200, 201) else who(status, fields, found)
         self.writes.append(Answer(began, time.monotonic(), what, "retry-after" in fields))
         if status in (200, 201):
             self.stored[hashlib.sha256(body).hexdigest()] = found.partition(b'"id":"')[2][:26].decode()
         return status in (200, 201)
 
 
-def _who(status: int, headers: Mapping[str, str], body: bytes) -> str:
+def nobody(error: Exception) -> str:
+    """What a request came to that was not answered."""
+    return f"no answer ({type(error).__name__})"
+
+
+def who(status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """Who refused, and how."""
     if "problem+json" not in headers.get("content-type", ""):
         return f"nginx {status}"
     code = body.partition(b'"code":"')[2].partition(b'"')[0].decode()

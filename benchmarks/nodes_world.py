@@ -55,6 +55,10 @@ def mediacdn_recipes():
 """
 
 
+FAULTS = ("s3", "s3, silent", "redis", "redis, silent", "postgresql", "postgresql, silent", "one API node", "one worker")
+"""All there are, in the order in which they are played; those of S3 where it is started here."""
+
+
 class Engines(Struct, frozen=True):
     """What a storage other than the S3 service that is started here needs: the TOML of its table, and the plugins that bring it. "folder" is a shared folder."""
 
@@ -94,12 +98,13 @@ class World:
     def faults(self) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
         """How each part is taken away, by kill -9 unless it says otherwise, and brought back."""
         node, worker = self.nodes.nodes[1], self.nodes.workers[1]
-        storage = {} if self.s3 is None else {"s3": (self.s3.kill, self.s3.start)}
+        storage = {} if self.s3 is None else {"s3": (self.s3.kill, self.s3.start), "s3, silent": (self.s3.pause, self.s3.resume)}
         return {
             **storage,
             "redis": (self.valkey.kill, self.valkey.start),
             "redis, silent": (self.valkey.pause, self.valkey.resume),
             "postgresql": (self.postgres.kill, self.postgres.start),
+            "postgresql, silent": (self.postgres.pause, self.postgres.resume),
             "one API node": (node.kill, node.start),
             "one worker": (worker.kill, worker.start),
         }

@@ -5,7 +5,7 @@ written while the body arrives and must stand before the bytes are committed: by
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -59,6 +59,8 @@ class Stored(Struct, frozen=True):
 
 OWED = 10_000
 """Idempotency keys at most that wait to be given free."""
+TIDYING = 0.2
+"""Seconds that whoever was refused waits for what is taken back: that may need the very part that is away. Then it goes on behind the answer."""
 
 
 class _AlreadyHere(Exception):
@@ -136,6 +138,7 @@ class Ingest:
         self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
         self._owed: set[str] = set()
+        self._tidying: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(4, "hash")
 
     @property
@@ -366,6 +369,8 @@ class Ingest:
         return await meter.digest()
 
     def close(self) -> None:
+        for each in self._tidying:
+            each.cancel()
         self._threads.shutdown(wait=False)
 
     async def heartbeat(self) -> None:
@@ -385,7 +390,10 @@ class Ingest:
         """Give an idempotency key free after a failed request, later when the catalog is away; best effort, the lease ends by itself."""
         if len(self._owed) < OWED:
             self._owed.add(lease)
-        with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+        await self._tidied(self._drop(lease))
+
+    async def _drop(self, lease: str) -> None:
+        with anyio.move_on_after(5):
             try:
                 await self._catalog.idempotency.drop(lease)
             except MediaError:
@@ -420,8 +428,7 @@ class Ingest:
         try:
             yield lambda: asyncio.shield(writing)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._take_back(storage, key, writing)
+            await self._tidied(self._take_back(storage, key, writing))
             raise
         finally:
             self._flying.discard((storage, key))
@@ -436,6 +443,14 @@ class Ingest:
             yield
         finally:
             self._leases.discard(lease)
+
+    async def _tidied(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait a little for what is done after a failure, whatever cancels the caller meanwhile."""
+        task = asyncio.create_task(work)
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({task}, timeout=TIDYING)
 
     async def _take_back(self, storage: str, key: str, writing: asyncio.Task[None]) -> None:
         """Best effort, at most 5 s: what stays is swept by age. Only a row that is still an intent is taken back: a lost answer to a commit may hide its success."""

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 AGAIN = (Unavailable, OffsetMismatch, TakenOver)
 LOST = (NotFound, UploadGone)
+ANEW = 2
+"""So many uploads that this run has begun may be lost by the server before it gives up: one that forgets each would be sent the file for ever."""
 PATIENCE = 4
 """So many times a transport's attempts may fail in a row without a byte getting through."""
 
@@ -136,6 +138,7 @@ async def send(
     """
     kept = Note.beside(file.path) if note is not None else None
     place = _noted(kept, Note(transport.base, "", file.size, note or ""))
+    lost = 0
     try:
         while True:
             begun = place is None
@@ -146,7 +149,8 @@ async def send(
             try:
                 found = await _sent(transport, file, place, 0 if begun else None, read, progress)
             except LOST:
-                if begun:
+                lost += begun
+                if lost > ANEW:
                     raise
                 place = None  # the server has given it up
             else:

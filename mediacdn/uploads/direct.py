@@ -117,7 +117,8 @@ class Direct:
     async def complete(self, upload: Upload, named: Sequence[Part]) -> Media:
         """Hear that all is there; give the media that is registered for it. Told twice, it is done once.
 
-        Raises: PartsMissing naming them, InvalidParameter for parts that there cannot be, DigestMismatch for another size, Conflict, StorageUnavailable.
+        Raises: PartsMissing naming them, UploadGone when the storage knows nothing of them any more, InvalidParameter for parts that there cannot be,
+        DigestMismatch for another size, Conflict, StorageUnavailable.
         """
         if upload.role != "direct":
             raise Conflict("Only direct uploads are completed so")
@@ -155,6 +156,8 @@ class Direct:
         try:
             return await storage.head(upload.key)
         except NotFound:
+            if upload.parts:
+                raise UploadGone("The storage has lost the parts of this upload; begin another") from None
             raise PartsMissing("Nothing was sent to the storage", parts=list(spans)) from None
 
     def _registered(self, upload: Upload) -> Media:

@@ -156,12 +156,12 @@ class Uploads:
         """
         if upload.role in ("final", "direct"):
             raise Conflict("This upload takes no bytes here")
+        if upload.state == "failed":
+            raise Refused(upload.error or {})
         size = self._size(upload, offset, coming, size, complete)
         if upload.received != offset:
             raise _mismatch(upload, offset)
         if upload.state != "open":
-            if upload.state == "failed":
-                raise Refused(upload.error or {})
             if coming or coming is None:
                 raise InvalidParameter("The upload is complete, and more was sent")
             return upload
@@ -238,6 +238,10 @@ class Uploads:
         writer = Writer(row, pen, rules, rows=self._rows, meter=self._meters.take(row), now=self._clock.now, tell=tell)
         try:
             return await writer.run(chunks)
+        except UploadGone as error:  # the storage has lost what it had taken: no later request is to be promised it
+            with anyio.CancelScope(shield=True), suppress(MediaError):
+                await self._rows.fail(row.id, fence=row.fence, error=problem(error))
+            raise
         finally:
             await self._meters.keep(writer.row, writer.meter)
 

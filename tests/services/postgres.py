@@ -25,7 +25,7 @@ FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "ma
 
 
 class PostgresServer:
-    """A cluster in a temporary directory. `url(name)` addresses a database; `stop`, `kill` and `start` play outages."""
+    """A cluster in a temporary directory. `url(name)` addresses a database; `stop`, `kill` and `start` play outages, `pause` and `resume` silent ones."""
 
     def __init__(self, root: Path, binaries: Path, account: dict[str, Any]) -> None:
         self._root = root
@@ -96,6 +96,19 @@ class PostgresServer:
     def kill(self) -> None:
         """Take the server away without a word; its backends notice and end."""
         self._signal(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Let it and its backends keep their connections and answer nothing, as behind a network that swallows."""
+        os.kill(self.pid, signal.SIGSTOP)  # first, so that no backend begins meanwhile
+        for each in self._backends():
+            os.kill(each, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for each in [*self._backends(), self.pid]:
+            os.kill(each, signal.SIGCONT)
+
+    def _backends(self) -> list[int]:
+        return [int(each) for each in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     @property
     def pid(self) -> int:

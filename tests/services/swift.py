@@ -5,6 +5,7 @@ user extended attributes. Run as a script, this file is that process: `python sw
 """
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +31,8 @@ pipeline={name}-server
 [app:{name}-server]
 use=egg:swift#{name}
 """
-# tempauth insists on a cache, and is content with one that does not answer.
+# tempauth insists on a cache, and is content with one that does not answer. The servers behind the proxy are its own process, which may be slow where the machine is
+# busy: after ten slow answers it would refuse everything for a minute.
 PROXY = """[DEFAULT]
 swift_dir={etc}
 bind_ip=127.0.0.1
@@ -42,6 +44,8 @@ pipeline=catch_errors proxy-logging cache s3api tempauth bulk slo dlo proxy-logg
 use=egg:swift#proxy
 account_autocreate=true
 allow_account_management=true
+conn_timeout=5
+error_suppression_limit=1000000
 [filter:catch_errors]
 use=egg:swift#catch_errors
 [filter:proxy-logging]
@@ -68,7 +72,7 @@ use=egg:swift#dlo
 
 
 class SwiftServer:
-    """A running server; `endpoint` is its address. `kill` and `start` play outages."""
+    """A running server; `endpoint` is its address. `kill` and `start` play outages, `pause` and `resume` silent ones."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -91,6 +95,13 @@ class SwiftServer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(10)
+
+    def pause(self) -> None:
+        """Let it keep its connections and answer nothing, as behind a network that swallows."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
 
 def free_ports(count: int) -> list[int]:
