@@ -97,6 +97,7 @@ from mediacdn.model import (
     Verdict,
 )
 from mediacdn.storage.retry import again
+from mediacdn.storage.writeback import start_writeback
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
@@ -217,4 +218,5 @@ __all__ = [
     "hookimpl",
     "language_tag",
     "open_sandbox",
+    "start_writeback",
 ]
