@@ -74,7 +74,11 @@ parts_in_flight = {IN_FLIGHT}
     bare, ours, growth = [], [], []
     costs: dict[str, list[float]] = {"bare": [], "ours": []}
     server = Mediacdn(folder / "data", toml=toml, plugins=("s3",))
+    warm = folder / "warm"
+    _write(warm, 4 * PART)
     try:
+        _upload(server, warm)  # whoever comes first finds a service, and a server, that have done nothing yet
+        _bare(warm, service.table)
         for number in range(rounds):
             with source.open("r+b") as file:  # it stays in the page cache, and is no duplicate
                 file.write(b"\x00\x01" + number.to_bytes(8, "big"))

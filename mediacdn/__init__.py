@@ -98,6 +98,7 @@ from mediacdn.model import (
     Verdict,
 )
 from mediacdn.storage.retry import again
+from mediacdn.storage.writeback import start_writeback
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
@@ -225,4 +226,5 @@ __all__ = [
     "hookimpl",
     "language_tag",
     "open_sandbox",
+    "start_writeback",
 ]

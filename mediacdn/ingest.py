@@ -238,21 +238,19 @@ class Ingest:
         intake: Intake,
         *,
         media_id: str,
-        claim: Callable[[str, str], Awaitable[None]],
         ending: Ending,
     ) -> Stored:
         """Take in what arrived in pieces: as `store`, without another copy of the bytes where the storage can have them as they lie.
 
-        They become an object first and are looked at then: nothing but the catalog's row makes an object readable. `claim` is told its storage and key before.
-        `ending` is written down with the record, before the bytes of a duplicate go: who dies there leaves nothing undone.
+        They become an object first and are looked at then: nothing but the catalog's row makes an object readable.
+        `ending` learns of their storage and key before, and is written down with the record, before the bytes of a duplicate go: who dies there leaves nothing undone.
         What fails for a fault of the moment leaves all in place and may be tried again; what is refused is gone.
         Raises: as `store`, TooManyRequests excepted; TakenOver when another ends the upload by now.
         """
         media_type, _, placement = self.judge(principal, replace(intake, size=staged.size), await staged.head())
         storage_name = self.landing(placement)
         key = original_key(media_id, media_type)
-        await claim(storage_name, key)
-        await self._catalog.objects.intend(storage_name, key)
+        await self._catalog.objects.intend(storage_name, key, ending)
         self._flying.add((storage_name, key))
         try:
             info = await staged.become(storage_name, key)

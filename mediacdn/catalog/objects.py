@@ -25,7 +25,7 @@ from mediacdn.catalog.rows import fulfil, write_media
 from mediacdn.catalog.sharing import share
 from mediacdn.catalog.tables import UNFINISHED, media, objects, refusals, uploads
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.catalog.uploads import Ending, end
+from mediacdn.catalog.uploads import Ending, claim, end
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded, TakenOver
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Derivation, Media, NewJob
@@ -55,10 +55,11 @@ class ObjectRows:
         self._clock = clock
         self._outward = outward
 
-    async def intend(self, storage: str, key: str) -> None:
+    async def intend(self, storage: str, key: str, ending: Ending | None = None) -> None:
         """Say that bytes are about to be written at a key that no media ever had; until `commit` they belong to the sweeper once nobody touches them.
 
-        An upload that is tried again says it again. Raises: CatalogUnavailable, also when the sweeper has taken the key away.
+        An upload that is tried again says it again; `ending` is the one whose bytes wait elsewhere, which may have to learn of the key.
+        Raises: CatalogUnavailable, also when the sweeper has taken the key away; TakenOver, when another ends the upload.
         """
         row = {"storage": storage, "key": key, "size": 0, "refcount": 0, "state": "writing", "touched_at": self._clock.now(), "etag": ""}
         intent = self._transactions.insert(objects).values(row)
@@ -67,6 +68,8 @@ class ObjectRows:
         )
 
         async def work(connection: AsyncConnection) -> None:
+            if ending is not None and ending.claims and not await claim(connection, ending, storage, key):
+                raise TakenOver()
             if (await connection.execute(again)).rowcount != 1:
                 raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
 

@@ -42,10 +42,11 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class Ending(Struct, frozen=True):
-    """Whoever ends an upload, by its fence."""
+    """Whoever ends an upload, by its fence. `claims` says that its row does not name the key yet at which the bytes become an object."""
 
     upload: str
     fence: int
+    claims: bool = False
 
 
 class UploadRows:
@@ -157,10 +158,6 @@ class UploadRows:
     async def let_go(self, id: str, fence: int) -> None:
         """Say that the writer is through, without having made anything durable since it last said so."""
         await self._mine(id, fence, {"held": False}, "open")
-
-    async def claim(self, id: str, fence: int, storage: str, key: str) -> bool:
-        """Say at which key the bytes become an object, so that no sweep takes them from there before the media is recorded. False when the fence is lost."""
-        return await self._mine(id, fence, {"storage": storage, "key": key}, "complete")
 
     # The ending.
 
@@ -288,6 +285,13 @@ async def end(connection: AsyncConnection, id: str, fence: int | None, media_id:
     mine = and_(uploads.c.id == id, uploads.c.state == "complete", *(() if fence is None else (uploads.c.fence == fence,)))
     values = {"state": "done", "media_id": media_id, "created": created, "lease_until": None, "held": False}
     return (await connection.execute(update(uploads).where(mine).values(values))).rowcount == 1
+
+
+async def claim(connection: AsyncConnection, ending: Ending, storage: str, key: str) -> bool:
+    """Say within a transaction at which key the bytes become an object, so that no sweep takes them from there before the media is recorded.
+    False when the fence is lost."""
+    mine = and_(uploads.c.id == ending.upload, uploads.c.state == "complete", uploads.c.fence == ending.fence)
+    return (await connection.execute(update(uploads).where(mine).values(storage=storage, key=key))).rowcount == 1
 
 
 _PARTIAL = and_(uploads.c.state == "complete", uploads.c.role == "partial")

@@ -16,6 +16,8 @@ HIGH_WATER = 262_144
 """Unread request body, in bytes, at which reading pauses; one read may exceed it."""
 INTERIM = "http.response.interim"
 """A message of ours: `status` 1xx and `headers`, sent any number of times before the answer."""
+LARGE = 32_768
+"""Pieces of a request body of so many bytes on average are handed on one by one; smaller ones are joined, which is less work than as many turns."""
 EVENTS = b"text/event-stream"
 """The type of answers that end when they will: nobody who has hung up waits for the rest."""
 JOINED = 65_536
@@ -79,13 +81,18 @@ class Exchange(RequestResponseCycle):
             if self.waiting_for_100_continue and not self.transport.is_closing():
                 self.connection.push(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.waiting_for_100_continue = False
-            if self.more_body:
+            if self.more_body and self._unread <= HIGH_WATER:
                 self.flow.resume_reading()
             await self.message_event.wait()
             self.message_event.clear()
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         chunks = self._chunks
+        if len(chunks) > 1 and self._unread >= LARGE * len(chunks):
+            body = chunks.pop(0)
+            self._unread -= len(body)
+            self.message_event.set()
+            return {"type": "http.request", "body": body, "more_body": True}
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
         self._unread = 0

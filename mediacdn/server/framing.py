@@ -30,6 +30,8 @@ MAX_TURN = 16
 LINGER_TIME = 2.0
 LINGER_BYTES = 8 * 1024 * 1024
 CHUNKED = -1
+BULK = 65_536
+"""Bodies of at least so many bytes do not pass through the parser, which copies them; their length alone says where they end."""
 _EXTENSIONS: dict[str, dict[str, Any]] = {EXTENSION: {}}
 BLANK_LINE = b"\r\n\r\n"
 FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"expect"))
@@ -61,6 +63,7 @@ class Framing(HttpToolsProtocol):
         self._turn_over = False
         self._in_head = False
         self._chunked = False
+        self._bulk = False
         self._length = 0
         self._hosts = 0
         self._quiet = 0  # bytes of a chunked body since its last content
@@ -177,10 +180,12 @@ class Framing(HttpToolsProtocol):
                 end = _message_bound(data, start, seam)
                 if not left:
                     self._head += end - start
-            piece = data if end - start == size else memoryview(data)[start:end]
             received = self._received
             try:
-                self.parser.feed_data(piece)
+                if left > 0 and self._bulk:
+                    self._carry(data[start:end])
+                else:
+                    self.parser.feed_data(data if end - start == size else memoryview(data)[start:end])
             except httptools.HttpParserUpgrade:
                 self._decline_upgrade()
             except httptools.HttpParserError as exc:
@@ -279,6 +284,7 @@ class Framing(HttpToolsProtocol):
         self._tail = b""
         self._quiet = 0
         self._left = CHUNKED if self._chunked else self._length
+        self._bulk = self._left >= BULK and not self.parser.should_upgrade()
         if self._left:
             self.body_begins()
         self.serve(version)
@@ -328,6 +334,14 @@ class Framing(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.arrived(body)
+
+    def _carry(self, body: bytes) -> None:
+        """Take a piece of a body past the parser, which never hears of it: the next message has another."""
+        self.on_body(body)
+        if not self._left:
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
 
     def on_message_complete(self) -> None:
         if self._left and self.parser.should_upgrade():  # see _decline_upgrade: the body is still to come

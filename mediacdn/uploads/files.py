@@ -20,6 +20,7 @@ from mediacdn.errors import MediaError, NotFound, StorageFull, StorageUnavailabl
 from mediacdn.interfaces import Adopts, Storage
 from mediacdn.model import ObjectInfo, Piece, Upload
 from mediacdn.sniff import HEAD
+from mediacdn.storage.writeback import start_writeback
 
 T = TypeVar("T")
 
@@ -28,6 +29,8 @@ CHUNK = 1024 * 1024
 RESERVE = 1_000_000_000
 """Bytes that are left free, where this is less than a twentieth of the file system."""
 LOOKS_EVERY = 64 * 1024 * 1024
+HANDED_EVERY = 8 * 1024 * 1024
+"""Bytes after which the disk is given what it has to write anyway, so that no sync finds a heap of it."""
 log = structlog.get_logger("mediacdn.uploads")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -116,6 +119,7 @@ class FilePen:
         self._piece = piece
         self._at = self._landed = at
         self._looked = at
+        self._handed = at
         self._fd = -1
         self._flight: asyncio.Future[int] | None = None
 
@@ -136,6 +140,9 @@ class FilePen:
             done = 0
             while done < len(batch):
                 done += os.pwrite(self._fd, batch[done:] if done else batch, at + done)
+            if end - self._handed >= HANDED_EVERY:
+                start_writeback(self._fd, self._handed - self._piece.start, end - self._handed)
+                self._handed = end
             return end
 
         if self._at - self._looked > LOOKS_EVERY:
@@ -220,10 +227,13 @@ class WholeFile:
         try:
             for path, piece in list(zip(self._paths, self._pieces, strict=True))[1:]:
                 _copy(path, target, piece)
-            if os.fstat(target).st_size < self.size:
+            size = os.fstat(target).st_size
+            if size < self.size:
                 raise UploadGone(LOST)
-            os.ftruncate(target, self.size)
-            os.fsync(target)
+            if size > self.size:
+                os.ftruncate(target, self.size)
+            if size > self.size or len(self._pieces) > 1:  # else all was synced before it was told of
+                os.fsync(target)
         finally:
             os.close(target)
 

@@ -74,13 +74,15 @@ class Uploads:
         self._parts = Parts(self._rows, catalog.objects, storages)
         self._writing: dict[str, asyncio.Task[Upload]] = {}
         self._endings: dict[str, asyncio.Task[Stored]] = {}
+        self._cleaning: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Stop what runs: endings are taken up again by whoever asks next, or by a worker."""
-        for task in [*self._endings.values(), *self._writing.values()]:
+        running = [*self._endings.values(), *self._writing.values(), *self._cleaning]
+        for task in running:
             task.cancel()
-        if self._endings or self._writing:
-            await asyncio.wait([*self._endings.values(), *self._writing.values()], timeout=5)
+        if running:
+            await asyncio.wait(running, timeout=5)
         self._files.close()
         self._threads.shutdown(wait=False)
 
@@ -326,7 +328,7 @@ class Uploads:
         return Stored(media, created=bool(row.created))
 
     async def _end_held(self, row: Upload) -> Stored:
-        beating = asyncio.create_task(self._beat(row))
+        beating, over = asyncio.create_task(self._beat(row)), False
         try:
             stored = await self._take(row)
         except TakenOver:
@@ -344,14 +346,15 @@ class Uploads:
             await self._rows.end(
                 row.id, fence=row.fence, media_id=stored.media.id, created=stored.created, joined=[each.id for each in joined]
             )
+            over = True
             self._meters.forget(row.id)
-            for each in [row, *joined]:
-                await self.clean(each)
+            self._clean_later([row, *joined])
             return stored
         finally:
             beating.cancel()
-            with anyio.CancelScope(shield=True), suppress(MediaError), anyio.move_on_after(5):
-                await self._rows.beat(row.id, row.fence, 0)
+            if not over:
+                with anyio.CancelScope(shield=True), suppress(MediaError), anyio.move_on_after(5):
+                    await self._rows.beat(row.id, row.fence, 0)
 
     async def _take(self, row: Upload) -> Stored:
         there = await self._media.get(row.id)
@@ -366,14 +369,9 @@ class Uploads:
                 principal, joined.chunks(), lambda: replace(intake, size=joined.size), metered=True, media_id=row.id
             )
 
-        async def claim(storage: str, key: str) -> None:
-            if row.part_size:
-                return  # the row names its key since the first byte
-            if not await self._rows.claim(row.id, row.fence, storage, key):
-                raise TakenOver()
-
         staged = await self._place(row).whole(row, await self._meters.digest(row))
-        return await self._ingest.take(principal, staged, intake, media_id=row.id, claim=claim, ending=Ending(row.id, row.fence))
+        ending = Ending(row.id, row.fence, claims=not row.part_size)  # the row of one in parts names its key since the first byte
+        return await self._ingest.take(principal, staged, intake, media_id=row.id, ending=ending)
 
     async def _joined(self, row: Upload) -> list[Upload]:
         if row.role != "final":
@@ -405,6 +403,17 @@ class Uploads:
         row = await self._rows.get(upload.id)
         if row is not None:
             await self.clean(row)
+
+    def _clean_later(self, rows: Sequence[Upload]) -> None:
+        """Clean up after uploads that are over: their clients need not wait for it."""
+
+        async def clean() -> None:
+            for row in rows:
+                await self.clean(row)
+
+        task = asyncio.create_task(clean())
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
 
     async def clean(self, row: Upload) -> bool:
         """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now.

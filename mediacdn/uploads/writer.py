@@ -20,9 +20,7 @@ from mediacdn.model import Upload
 from mediacdn.uploads.staging import Pen
 
 EVERY = 1.0
-"""Seconds between two steps, at most: what a crash costs the client."""
-MOST = 64 * 1024 * 1024
-"""Bytes after which a step is due sooner."""
+"""Seconds between two steps: what a crash costs the client."""
 PATIENCE = 5.0
 """Seconds that a request which is over has to bring in what had arrived."""
 
@@ -65,7 +63,6 @@ class Writer:
         self._check = rules.checksum.started() if rules.checksum is not None else None
         self._settling: asyncio.Task[None] | None = None
         self._settled_at = time.monotonic()
-        self._settled = row.received
         self._held: Step | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> Upload:
@@ -138,9 +135,8 @@ class Writer:
                 await self._hold()
             return
         now = time.monotonic()
-        due = full or now - self._settled_at >= EVERY or self._seen - self._settled >= MOST
-        if due and self._settling is None:
-            self._settled_at, self._settled = now, self._seen
+        if self._settling is None and (full or now - self._settled_at >= EVERY):
+            self._settled_at = now
             self._settling = asyncio.create_task(self._settle())
         if full:
             await self._calm()

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
 
-from mediacdn import ObjectInfo, StorageFull
+from mediacdn import ObjectInfo, StorageFull, start_writeback
 from mediacdn_local.layout import Place
 from mediacdn_local.tree import Tree, info_of
-from mediacdn_local.writeback import start_writeback
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SWEEP = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -91,7 +91,7 @@ class S3Storage:
             raise Conflict(f"The storage does not have these parts: {', '.join(map(str, missing))}")
         sizes = [there[part.number].size for part in parts]
         sent = [Sent(part.number, part.tag) for part in parts]
-        return await completed(self._calls, key, upload, sent, sum(sizes) if all(sizes) else None, ours=False)
+        return await completed(self._calls, key, upload, sent, sum(sizes) if all(sizes) else None)
 
     async def abort_parts(self, key: str, upload: str) -> None:
         await self._calls.abort(key, upload)

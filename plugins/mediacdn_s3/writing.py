@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
-from datetime import UTC
 from math import inf
 from typing import Any
 
@@ -12,7 +11,7 @@ from anyio import CancelScope, move_on_after
 
 from mediacdn import Clock, MediaError, NotFound, ObjectInfo, StorageUnavailable, TooLarge, again
 from mediacdn_s3.body import Body, cut
-from mediacdn_s3.calls import Calls, Sent
+from mediacdn_s3.calls import Calls, Sent, whole_seconds
 from mediacdn_s3.config import LARGEST_PART, MIB, S3Config
 
 MOST_PARTS = 10_000
@@ -62,11 +61,11 @@ class Writing:
             etag: str = await again(
                 lambda: _settled(self._calls.put(key, body), lambda: body.spent, lambda: self._calls.delete(key)), tries=self._tries
             )
-        return ObjectInfo(key, len(body), self._clock.now().astimezone(UTC).replace(microsecond=0), etag)
+        return ObjectInfo(key, len(body), whole_seconds(self._clock.now()), etag)
 
     async def _completed(self, parts: "_Parts") -> ObjectInfo:
         sent, size = await parts.all_sent()
-        completing = completed(self._calls, parts.key, parts.upload, sent, size, ours=True)
+        completing = completed(self._calls, parts.key, parts.upload, sent, size, ours=self._clock)
         info: ObjectInfo = await _settled(completing, lambda: True, lambda: self._calls.delete(parts.key))
         if info.size != size:
             await self._calls.delete(parts.key)
@@ -130,18 +129,22 @@ class _Parts:
         self._sent += [task.result() for task in done]
 
 
-async def completed(calls: Calls, key: str, upload: str, sent: list[Sent], size: int | None, *, ours: bool) -> ObjectInfo:
+async def completed(calls: Calls, key: str, upload: str, sent: list[Sent], size: int | None, *, ours: Clock | None = None) -> ObjectInfo:
     """Complete an upload of parts. One that is unknown by now was completed when the object at the key is what its parts make: an answer was lost.
 
+    `ours` is the clock of a put, which may have a condition. It does not ask after the object when the service names it by these very parts: there are services
+    that read all of it to answer that.
     Raises: NotFound for an unknown upload, Conflict, StorageUnavailable.
     """
     try:
-        await again(lambda: calls.complete(key, upload, sent, ours=ours))
+        etag = await again(lambda: calls.complete(key, upload, sent, ours=ours is not None))
     except NotFound:
         info = await calls.head(key)
         if info.etag != joined([each.etag for each in sent]) and (size is None or info.size != size or not _of_parts(info.etag, len(sent))):
             raise
         return info
+    if ours is not None and size is not None and etag and etag == joined([each.etag for each in sent]):
+        return ObjectInfo(key, size, whole_seconds(ours.now()), etag)
     return await again(lambda: calls.head(key))
 
 

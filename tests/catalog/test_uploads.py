@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
-from mediacdn.catalog.uploads import IN_FLIGHT, Step
+from mediacdn.catalog.uploads import IN_FLIGHT, Ending, Step
 from mediacdn.errors import NotFound, QuotaExceeded, TooManyRequests
 from mediacdn.model import NewJob, ObjectInfo, Part, Piece, Status, Upload
 from mediacdn.testing import FolderStorage
@@ -267,7 +267,7 @@ async def test_an_ending_that_was_cut_off_between_the_object_and_its_record_is_d
             assert held is not None
             whole_file = await files.whole(held, None)
             assert await whole_file.head() == body[: len(await whole_file.head())]
-            assert await catalog.uploads.claim(ID, held.fence, "default", key)
+            await catalog.objects.intend("default", key, Ending(ID, held.fence, claims=True))
             info = await whole_file.become("default", key)
             assert info is not None
             assert info.size == len(body)

@@ -1,11 +1,14 @@
 """Where one request ends and the next begins: what is refused, what is dropped, and answers that do not depend on how the bytes arrive."""
 
 import json
+import random
 import socket
 import time
 from typing import Any
 
 import pytest
+
+from mediacdn.server import framing
 
 POST = b"POST /echo HTTP/1.1\r\nHost: t\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -149,6 +152,37 @@ def test_pipelined_requests_split_at_every_byte_give_the_same_answers(start: Any
                 time.sleep(0.002)  # let the first part arrive alone; elsewhere the kernel decides
             client.sendall(MIXED[at:])
             assert answers(client) == BODIES, at
+
+
+def test_bodies_past_the_parser_split_at_every_byte(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "BULK", 1)
+    server = start()
+    for at in range(0, len(MIXED) + 1, 3):
+        with server.connect() as client:
+            client.sendall(MIXED[:at])
+            if at % 4 == 0:
+                time.sleep(0.002)
+            client.sendall(MIXED[at:])
+            assert answers(client) == BODIES, at
+
+
+@pytest.mark.parametrize("end", [b"", b"Connection: close\r\n", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["", "close", "upgrade"])
+def test_a_large_body_ends_by_its_length_alone(start: Any, end: bytes) -> None:
+    """What looks like a request within it is not one; what comes after it is, unless it was to be the last."""
+    body = (NEXT * 6000)[:-1] + b"x"
+    assert len(body) > 3 * framing.BULK
+    sent = POST + end + b"Content-Length: %d\r\n\r\n" % len(body) + body + b"GET /after HTTP/1.1\r\nHost: t\r\n\r\n"
+    chance = random.Random(1)
+    server = start()
+    for _ in range(3):
+        with server.connect() as client:
+            at = 0
+            while at < len(sent):
+                size = chance.choice((1, 50, 5_000, 70_000))
+                client.sendall(sent[at : at + size])
+                at += size
+            assert client.answer()[2] == body
+            assert client.everything() == b"" if b"close" in end else client.answer()[2] == b"GET /after"
 
 
 def test_pipelined_requests_byte_by_byte(start: Any) -> None:

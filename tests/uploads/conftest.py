@@ -2,6 +2,7 @@
 
 import base64
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,13 @@ class Speaker:
         parts = [each.parent.name for each in (bucket / "parts").glob("*/key") if name in each.read_text()]
         files = [*(self.server.data / "uploads").glob(f"{name}*"), *(bucket / "objects").glob(f"uploads+{name}*")]
         return [*parts, *(each.name for each in files)]
+
+    def left(self, url: str) -> list[str]:
+        """What is staged of an upload that is over: cleaning up comes a moment after the answer."""
+        deadline = time.monotonic() + 2
+        while (found := self.staged(url)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
 
 
 def metadata(**values: str) -> str:

@@ -58,7 +58,7 @@ def test_first_requests_of_any_size(speaker: Speaker, cuts: list[int], deferred:
     assert speaker.media(media) == body
     found = speaker.server.client.get(f"/v1/media/{media}/record", headers=speaker.server.auth()).json()
     assert found["media_type"] == "image/png"
-    assert not speaker.staged(url)
+    assert not speaker.left(url)
 
 
 def test_begun_without_a_byte_by_the_draft(speaker: Speaker) -> None:
@@ -77,7 +77,7 @@ def test_partial_uploads_are_of_no_type(speaker: Speaker) -> None:
     urls = [speaker.url(speaker.begin(len(part), body=part, Upload_Concat="partial")) for part in (body[:6000], body[6000:])]
     final = speaker.begin(None, Upload_Concat=f"final;{' '.join(urls)}", Upload_Metadata=metadata(title="joined"))
     assert speaker.media(final.headers["upload-media-id"]) == body
-    assert not [left for url in [*urls, speaker.url(final)] for left in speaker.staged(url)]
+    assert not [each for url in [*urls, speaker.url(final)] for each in speaker.left(url)]
 
 
 def test_what_is_not_allowed_is_refused_as_soon_as_it_can_be_told(speaker: Speaker) -> None:
@@ -90,7 +90,7 @@ def test_what_is_not_allowed_is_refused_as_soon_as_it_can_be_told(speaker: Speak
         url = speaker.url(speaker.begin(size))
         answer = speaker.patch(url, 0, body[:10_000])
         assert (answer.status_code, answer.json()["code"]) == (415, "type_not_allowed")
-        assert not speaker.staged(url)
+        assert not speaker.left(url)
 
 
 def test_a_service_that_wants_parts_without_a_gap(rclone_server: RcloneServer, tmp_path: Path) -> None:

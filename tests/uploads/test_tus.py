@@ -34,7 +34,7 @@ def test_an_upload_in_three_requests(speaker: Speaker, content: bytes) -> None:
     assert record["digest"] == hashlib.sha256(content).hexdigest()
     told = speaker.server.client.get(url).json()
     assert (told["state"], told["media_id"], told["location"]) == ("done", media, f"/v1/media/{media}")
-    assert not speaker.staged(url)
+    assert not speaker.left(url)
 
 
 def test_large_enough_for_parts(speaker: Speaker) -> None:
@@ -48,7 +48,7 @@ def test_large_enough_for_parts(speaker: Speaker) -> None:
         at = min(at + size, len(body))
         assert speaker.head(url).headers["upload-offset"] == str(at)
     assert speaker.media(answer.headers["upload-media-id"]) == body
-    assert not speaker.staged(url)
+    assert not speaker.left(url)
 
 
 def test_one_request_is_enough(speaker: Speaker, content: bytes) -> None:
@@ -114,7 +114,7 @@ def test_termination(speaker: Speaker, content: bytes) -> None:
     assert (answer.status_code, answer.headers["tus-resumable"]) == (204, "1.0.0")
     assert speaker.head(url).status_code == 410
     assert speaker.patch(url, 1000, b"x").json()["code"] == "upload_gone"
-    assert not speaker.staged(url)
+    assert not speaker.left(url)
 
 
 def test_concatenation(speaker: Speaker, content: bytes) -> None:
@@ -135,7 +135,7 @@ def test_concatenation(speaker: Speaker, content: bytes) -> None:
     assert head["upload-length"] == str(len(body))
     assert speaker.media(final.headers["upload-media-id"]) == body
     assert speaker.patch(speaker.url(final), len(body), b"x").status_code in (403, 409)
-    assert not [left for url in [*urls, speaker.url(final)] for left in speaker.staged(url)]
+    assert not [each for url in [*urls, speaker.url(final)] for each in speaker.left(url)]
 
 
 def test_what_cannot_be_joined(speaker: Speaker) -> None:
@@ -304,7 +304,7 @@ def test_what_is_refused_at_the_end(speaker: Speaker, content: bytes) -> None:
     assert speaker.head(url).status_code == 422
     told: Any = speaker.server.client.get(url).json()
     assert (told["state"], told["code"]) == ("failed", "digest_mismatch")
-    assert not speaker.staged(url)
+    assert not speaker.left(url)
 
 
 def test_types_are_judged_by_the_first_bytes(speaker: Speaker) -> None:
@@ -320,7 +320,7 @@ def test_a_twin_is_the_media_that_is_there(speaker: Speaker, content: bytes) -> 
     assert answer.headers["upload-media-id"] == first["id"]
     again = speaker.begin(len(content), body=content, Upload_Metadata=metadata(public="true"))
     assert again.headers["upload-media-id"] != first["id"]
-    assert not speaker.staged(speaker.url(answer)) + speaker.staged(speaker.url(again))
+    assert not speaker.left(speaker.url(answer)) + speaker.left(speaker.url(again))
 
 
 def test_a_server_that_takes_no_direct_uploads(speaker: Speaker) -> None:

@@ -126,7 +126,7 @@ def test_an_upload_whose_process_died_before_its_end(tmp_path: Path, asked: bool
             media = found[0]["id"]
         assert media == name
         assert speaker.media(media) == body
-        assert not speaker.staged(url)
+        assert not speaker.left(url)
 
 
 @pytest.mark.parametrize("kind", ["files", "parts"])
@@ -153,11 +153,7 @@ def test_a_duplicate_whose_process_died_with_its_bytes(tmp_path: Path, kind: str
         assert (head.status_code, head.headers["upload-media-id"]) == (200, first)
         assert speaker.patch(url, SIZE + 1, b"").headers["upload-media-id"] == first
         assert speaker.media(first) == body
-        for _ in range(100):
-            if not speaker.staged(url):
-                break
-            time.sleep(0.05)
-        assert not speaker.staged(url)
+        within(5, lambda: not speaker.staged(url))
 
 
 def test_sessions_of_one_owner_are_counted(tmp_path: Path) -> None:
