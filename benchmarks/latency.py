@@ -1,8 +1,11 @@
-"""Hot hits while uploads run: how long answers take in an open loop of 500 a second, idle and beside uploads, in turns."""
+"""Hot hits beside other work: how long answers take in an open loop of 500 a second, idle, while uploads run, and while a film is transcoded on the server's own core, in turns."""
 
 import http.client
 import os
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,14 +18,22 @@ from benchmarks.machine import progress
 from benchmarks.plots import spread
 from benchmarks.results import table
 from benchmarks.server import Mediacdn
+from tests.services.films import ffmpeg
 
-TITLE = "Hot hits while uploads run"
+TITLE = "Hot hits beside other work"
+WAYS = ("idle", "uploads", "transcode")
 RATE = 500
 PICTURES = 200
 UPLOADS = 20
 """Uploads a second, which is what `limits.uploads_per_second` grants by default."""
 SIZE = 500_000
 LEAST, AIM = 2.0, 1.3
+FILM = 600
+"""Seconds of a film in 720p: more than the rounds are through with."""
+RECIPES = """
+[recipes]
+plan = {poster = [], thumb-film = [], storyboard = []}
+"""
 
 
 class Uploads(threading.Thread):
@@ -65,55 +76,92 @@ class Uploads(threading.Thread):
         return self._count / (time.monotonic() - self._began)
 
 
+class Transcode:
+    """A worker, on the server's core, that transcodes a film; `done` ends it, and the next one goes on with what is left."""
+
+    def __init__(self, server: Mediacdn, core: int) -> None:
+        command = [sys.executable, "-m", "mediacdn", "worker", "--data", str(server.data), "--config", str(server.config)]
+        with cores.pinned(core), (server.data / "worker.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until = time.monotonic() + 60
+        while not self._works():
+            if time.monotonic() > until:
+                raise RuntimeError("the worker does not transcode")
+            time.sleep(0.1)
+
+    def _works(self) -> bool:
+        return any(b"-progress" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in cores.family(self._process.pid))
+
+    def done(self) -> None:
+        """End. Raises: RuntimeError when there was nothing left to do, which measures nothing."""
+        works = self._works()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+        if not works:
+            raise RuntimeError("the film was done before the round was")
+
+
+def _film(folder: Path) -> Path:
+    clip, film = folder / "clip.mp4", folder / "film.mp4"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25:duration=20", "-f", "lavfi", "-i", "sine=duration=20",
+        "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac", str(clip), timeout=300,
+    )  # fmt: skip
+    ffmpeg("-stream_loop", str(FILM // 20 - 1), "-i", str(clip), "-c", "copy", str(film), timeout=300)
+    return film
+
+
 def measure(*, full: bool) -> dict[str, Any]:
     """The run of `python -m benchmarks latency`."""
     rounds, seconds = (7, 10.0) if full else (2, 2.0)
     served, load = cores.pair()
-    times: dict[str, list[float]] = {"idle": [], "uploads": []}
-    p99: dict[str, list[float]] = {"idle": [], "uploads": []}
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    p99: dict[str, list[float]] = {way: [] for way in WAYS}
     late: list[float] = []
     rates: list[float] = []
     with tempfile.TemporaryDirectory(prefix="mediacdn-bench-") as folder:
         root = Path(folder)
+        film = _film(root)
         with cores.pinned(served):
-            server = Mediacdn(root / "data", log=root / "mediacdn.log")
+            server = Mediacdn(root / "data", log=root / "mediacdn.log", plugins=("ffmpeg",), toml=RECIPES)
         try:
+            server.upload(film)
             paths = []
             for _ in range(PICTURES):
                 (root / "source").write_bytes(b"\x00\x01" + os.urandom(10_238))
                 paths.append(server.signed(server.upload(root / "source")))
             for number in range(rounds + 1):
-                for which in ("idle", "uploads") if number % 2 else ("uploads", "idle"):
+                for way in WAYS if number % 2 else WAYS[::-1]:
+                    transcode = Transcode(server, served) if way == "transcode" else None
                     with cores.pinned(load):
-                        uploads = Uploads(server) if which == "uploads" else None
+                        uploads = Uploads(server) if way == "uploads" else None
                         found = openloop.finished(openloop.apart(server.url, paths, RATE, seconds if number else 1.0, root, load))
                         rate = uploads.done() if uploads else 0.0
+                    if transcode:
+                        transcode.done()
                     if number:
-                        times[which] += found["times"]
-                        p99[which].append(statistics.quantiles(found["times"], n=100)[98])
+                        times[way] += found["times"]
+                        p99[way].append(statistics.quantiles(found["times"], n=100)[98])
                         late += found["late"]
                         rates += [rate] if uploads else []
                 if number:
-                    progress(
-                        f"round {number} of {rounds}: p99 {p99['idle'][-1]:,.0f} us idle, {p99['uploads'][-1]:,.0f} us beside {rates[-1]:.1f} uploads a second"
-                    )
+                    progress(f"round {number} of {rounds}: p99 " + ", ".join(f"{p99[way][-1]:,.0f} us {way}" for way in WAYS))
         finally:
             server.stop()
-    ratios = sorted(one / other for one, other in zip(p99["uploads"], p99["idle"], strict=True))
+    ratios = {way: sorted(one / other for one, other in zip(p99[way], p99["idle"], strict=True)) for way in WAYS[1:]}
     if full:
         spread(
             "latency",
-            {which: [each / 1000 for each in values] for which, values in times.items()},
+            {way: [each / 1000 for each in values] for way, values in times.items()},
             "milliseconds from the moment a request was due",
         )
     return {
         "rounds": rounds,
         "seconds": seconds,
         "drawn": full,
-        "p50": {which: statistics.median(values) for which, values in times.items()},
-        "p99": {which: statistics.median(values) for which, values in p99.items()},
+        "p50": {way: statistics.median(values) for way, values in times.items()},
+        "p99": {way: statistics.median(values) for way, values in p99.items()},
         "ratios": ratios,
-        "ratio": statistics.median(ratios),
         "late": statistics.quantiles(late, n=100)[98],
         "uploads": statistics.median(rates),
     }
@@ -121,19 +169,21 @@ def measure(*, full: bool) -> dict[str, Any]:
 
 def section(outcome: dict[str, Any]) -> str:
     """The outcome for RESULTS.md."""
+    names = {
+        "idle": "idle",
+        "uploads": f"beside {outcome['uploads']:.1f} uploads a second of {SIZE // 1000} KB",
+        "transcode": "beside a niced transcode on the same core",
+    }
+    ratios = {
+        way: f"**{statistics.median(found):.2f}** ({found[0]:.2f} to {found[-1]:.2f}; at most {LEAST:g}, aim {AIM:g})"
+        for way, found in outcome["ratios"].items()
+    }
     rows = [
-        (name, f"{outcome['p50'][which] / 1000:.2f}", f"{outcome['p99'][which] / 1000:.2f}", told)
-        for which, name, told in (
-            ("idle", "idle", ""),
-            (
-                "uploads",
-                f"beside {outcome['uploads']:.1f} uploads a second of {SIZE // 1000} KB",
-                f"**{outcome['ratio']:.2f}** ({outcome['ratios'][0]:.2f} to {outcome['ratios'][-1]:.2f}; at most {LEAST:g}, aim {AIM:g})",
-            ),
-        )
+        (name, f"{outcome['p50'][way] / 1000:.2f}", f"{outcome['p99'][way] / 1000:.2f}", ratios.get(way, "")) for way, name in names.items()
     ]
     plot = "\n\n![Times of answers](plots/latency.png)" if outcome["drawn"] else ""
     return f"""{table(("500 signed hits a second", "median ms", "p99 ms", "p99 : idle"), rows)}{plot}
 
 {outcome["rounds"]} rounds of {outcome["seconds"]:.0f} s each way, in turns; p99 is the median of the rounds'. Times count from the moment a request was due, at random as of many callers ({PICTURES} private
-pictures of 10 KB by link); the client's own lateness is in them (p99 {outcome["late"] / 1000:.2f} ms). The server has one core, probe and uploader the other."""
+pictures of 10 KB by link); the client's own lateness is in them (p99 {outcome["late"] / 1000:.2f} ms). The server has one core, probe and uploader the other; the worker that transcodes has the
+server's, and ffmpeg there is as nice as the configuration says."""
