@@ -10,6 +10,8 @@ import click
 from mediacdn.cli.verb import Listing, Verb, answer, log_on_stderr, settings, with_settings
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mediacdn.catalog.jobs import JobRows
     from mediacdn.config import Config
     from mediacdn.model import Job
@@ -118,9 +120,25 @@ def _tell(job: "Job", *, as_json: bool) -> None:
         return
     click.echo(f"{job.id}  {job.state}  {job.progress:.0%}  attempt {job.attempts} of {job.max_attempts}")
     click.echo(f"  {job.code or job.kind} in {job.lane}" + (f", of the media {job.media_id}" if job.media_id else ""))
+    click.echo(f"  asked for {_at(job.created_at)}" + _took(job.started_at, job.ended_at))
     if job.error_message:
         click.echo(f"  {job.error_code}: {job.error_message}")
     for step in job.steps:
-        click.echo(f"  {step.name} ({step.action}): {step.state}" + (f" -> {step.output}" if step.output else ""))
+        click.echo(
+            f"  {step.name} ({step.action}): {step.state}"
+            + (f" -> {step.output}" if step.output else "")
+            + _took(step.started_at, step.ended_at)
+        )
         if step.error_message:
             click.echo(f"    {step.error_code}: {step.error_message}")
+
+
+def _at(moment: "datetime") -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _took(began: "datetime | None", ended: "datetime | None") -> str:
+    """When it began and how long it took, as far as that is known."""
+    if began is None:
+        return ""
+    return f", begun {_at(began)}" + (f", took {(ended - began).total_seconds():.1f} s" if ended is not None else "")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -43,6 +44,7 @@ def test_jobs(command: Any, bench: Bench, task: dict[str, Any]) -> None:
     bench.fail(bench.lease(task["id"]))
     shown = command("jobs", "show", task["id"])
     assert "Failed" in shown
+    assert re.search(r"^  asked for 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ, begun 20[\d :-]+Z, took \d+\.\d s$", shown, re.MULTILINE)
     assert "undecodable: It is broken" in shown
     assert command("jobs", "retry", task["id"], "--json")["state"] == "Pending"
     assert command("jobs", "retry", task["id"], "--json", code=1)["error"]["code"] == "conflict"
