@@ -67,7 +67,7 @@ class Database(Section, frozen=True):
 
     url: str = ""
     pool_size: Count = 10
-    timeout: Seconds = 3.0
+    timeout: Seconds = 2.5
 
 
 class Rule(Section, frozen=True):
