@@ -100,7 +100,8 @@ class Uploader(threading.Thread):
         return status, dict(fields)
 
     def _offset(self, path: str) -> int | None:
-        """How far it has come, None when nobody can tell, -1 when it is gone."""
+        """How far it has come, None when nobody can tell, -1 when it is gone. A connection of its own: nginx closes the one on which it gave an answer before the body was there."""
+        self._client.close()
         try:
             status, fields, _ = self._client.ask("HEAD", path, b"", TUS)
         except (OSError, HTTPException):

@@ -34,7 +34,7 @@ def translate(exc: Exception) -> MediaError:
             "'data'"
         ):
             return InvalidParameter("A JSON body is expected")
-        said = "; ".join(f"{each.get('key') or 'body'}: {each.get('message')}" for each in reasons if isinstance(each, dict))
+        said = "; ".join(f"{each.get('key') or 'body'}: {_plain(str(each.get('message')))}" for each in reasons if isinstance(each, dict))
         return InvalidParameter(said or exc.detail)
     if isinstance(exc, MethodNotAllowedException):
         return MethodNotAllowed()
@@ -45,6 +45,11 @@ def translate(exc: Exception) -> MediaError:
     if isinstance(exc, HTTPException) and exc.status_code < 500:
         return _BY_STATUS.get(exc.status_code, BadRequest)(exc.detail)
     return MediaError()
+
+
+def _plain(message: str) -> str:
+    """What the JSON decoder says, without a pattern that tells nobody anything."""
+    return "its form is not the one that /schema describes" if " matching regex " in message else message
 
 
 def document(error: MediaError, request_id: str) -> dict[str, Any]:

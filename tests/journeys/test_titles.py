@@ -342,6 +342,7 @@ def test_what_is_refused(
     answer = any_reads.client.request(method, path, headers=any_reads.auth("root", "admin"), **given)  # type: ignore[arg-type]
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    assert "regex" not in answer.text
 
 
 def test_without_a_token_all_is_alike(any_reads: Served) -> None:
