@@ -172,11 +172,14 @@ def _jobs_done(world: World) -> float:
 def _checked(world: World, load: Load) -> tuple[int, int]:
     """What was acknowledged and is not there, byte by byte of a sample and by its row of all; and what is there twice."""
     held = {row["id"]: row["digest"] for row in world.rows("SELECT id, digest FROM media WHERE owner = 'writer'")}
-    lost = sum(held.get(media) != digest for digest, media in load.stored.items())
+    lost = [f"{media} has no row, or that of other bytes" for digest, media in load.stored.items() if held.get(media) != digest]
     for _, media in list(load.stored.items())[:: max(1, len(load.stored) // 100)]:
         answer = world.nodes.client.get(f"/v1/media/{media}", headers=world.nodes.auth("writer"))
-        lost += answer.status_code != 200
+        lost += [f"{media} is {answer.status_code}: {answer.text[:200]}"] if answer.status_code != 200 else []
     twice = "SELECT digest FROM media WHERE owner = 'writer' AND source_id IS NULL GROUP BY digest HAVING count(*) > 1"
     made = "SELECT source_id FROM media WHERE source_id IS NOT NULL GROUP BY source_id, relationship HAVING count(*) > 1"
-    unmade = "SELECT id FROM jobs WHERE state = 'Failed'"
-    return lost + len(world.rows(unmade)), len(world.rows(twice)) + len(world.rows(made))
+    unmade = "SELECT id, code, attempts, error_message FROM jobs WHERE state = 'Failed'"
+    lost += [f"the job {dict(row)} failed" for row in world.rows(unmade)]
+    for each in lost[:10]:
+        progress(f"lost: {each}")
+    return len(lost), len(world.rows(twice)) + len(world.rows(made))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPException
 
+from benchmarks.machine import progress
 from benchmarks.nodes_load import Answer, Client, nobody, who
 from tests.services.nodes import Nodes
 
@@ -68,6 +69,7 @@ class Uploader(threading.Thread):
                 time.sleep(AGAIN)
                 found = self._offset(path)
                 if found == -1:
+                    progress(f"lost: the upload {path} is gone at {acknowledged} of {SIZE}")
                     self.lost += 1
                     return
                 offset = acknowledged if found is None else found

@@ -18,6 +18,7 @@ from mediacdn.server.deadlines import Deadlines, deadline_protocol
 from mediacdn.server.lane import Lane
 from mediacdn.server.listening import Listener
 from mediacdn.server.member import Member
+from mediacdn.server.prompt import wake_promptly
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -110,6 +111,7 @@ class _Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
+        wake_promptly()
         if self._ready is not None:
             self._ready(self._bound)
         if self._member is not None:
