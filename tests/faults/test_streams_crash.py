@@ -1,6 +1,6 @@
 """kill -9 of the worker during transcodes, of films in one piece and in parts: each film ends READY with all of its segments, or FAILED; nothing is left behind, and no ffmpeg outlives its worker.
 
-MEDIACDN_KILLS says how many kills, 10 by default.
+TRANSCODE_KILLS says how many kills, 10 by default.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.services.command import alive, children, within
 from tests.services.films import ffmpeg
 from tests.services.served import Served, served
 
-KILLS = int(os.environ.get("MEDIACDN_KILLS", "10"))
+KILLS = int(os.environ.get("TRANSCODE_KILLS", "10"))
 LENGTHS = (3, 7)
 """Seconds: the first is made in one piece, the other in parts."""
 TOML = """
