@@ -20,6 +20,10 @@ from mediacdn.http.peers import address_matches
 from mediacdn.interfaces import Authorizer
 from mediacdn.model import Card, Link, Principal, Scope, State, Status
 
+# Every read asks for them, and to find a member in its enumeration takes longer than to compare it.
+_LIVE = State.LIVE
+_WITHOUT_BYTES = (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)
+
 
 class Caller(Struct, frozen=True):
     """Who asks: at most one of a verified principal and a verified link, and the address the request came from."""
@@ -70,15 +74,10 @@ class Access:
 
     def present(self, card: Card, now: datetime, *, admin: bool = False, bytes_only: bool = True) -> Card:
         """Refuse what is deleted, withheld, expired or has no bytes yet; an admin still sees the record of withheld and expired media."""
-        if card.state is State.DELETED:
-            if card.expires_at is not None and card.expires_at <= now:
-                raise MediaExpired()  # the sweep took its bytes; the answer stays what it was
-            raise Gone() if self._gone else NotFound()
-        if card.state is State.QUARANTINED and not admin:
-            raise NotFound() if self._hide_quarantine else Quarantined()
-        if card.expires_at is not None and card.expires_at <= now and not admin:
-            raise MediaExpired()
-        if bytes_only and (not card.digest or card.status in (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)):
+        expired = card.expires_at is not None and card.expires_at <= now
+        if card.state is not _LIVE or expired:
+            self._refuse(card.state, expired, admin)
+        if bytes_only and (not card.digest or card.status in _WITHOUT_BYTES):
             raise NotFound("The media has no bytes yet")
         return card
 
@@ -135,6 +134,16 @@ class Access:
     def dedupe_owner(self, owner: str) -> str:
         """The part of a duplicate's key that the owner is: where not every token reads everything, twins of two owners stay two media."""
         return "" if self._any_reads and self._authorizer is None else owner
+
+    def _refuse(self, state: State, expired: bool, admin: bool) -> None:
+        if state is State.DELETED:
+            # The sweep took the bytes of what had expired; the answer stays what it was.
+            raise MediaExpired() if expired else Gone() if self._gone else NotFound()
+        if admin:
+            return
+        if state is State.QUARANTINED:
+            raise NotFound() if self._hide_quarantine else Quarantined()
+        raise MediaExpired()
 
     def _by_link(self, card: Card | None, link: Link, address: str | None) -> Card:
         if card is None:

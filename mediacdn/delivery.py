@@ -4,6 +4,7 @@
 the Answer of it. Both doors (the hot lane and the route) ask the same `decide`; sending is theirs.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ from msgspec import Struct
 from mediacdn.access import Access, Caller
 from mediacdn.config import Edge as EdgeConfig
 from mediacdn.edge.entries import Entry, Known
-from mediacdn.edge.origin import Origin
+from mediacdn.edge.origin import LOCAL, Origin
 from mediacdn.edge.reading import Hit, Note
 from mediacdn.errors import PreconditionFailed, RangeNotSatisfiable
 from mediacdn.http.cache_status import cache_status
@@ -28,13 +29,15 @@ from mediacdn.http.fields import Fields, field_lines, field_pairs
 from mediacdn.http.freshness import cache_control, cdn_cache_control
 from mediacdn.http.groups import cache_groups, separator, surrogate_keys
 from mediacdn.http.media_types import content_type_of
-from mediacdn.http.ranges import ByteRangesBody, byteranges_body, content_range, resolve_ranges, unsatisfied_range
+from mediacdn.http.ranges import ByteRangesBody, byteranges_body, resolve_ranges, unsatisfied_range
 from mediacdn.http.timing import server_timing
 from mediacdn.model import ByteRange, Card, Link
 
 ORIGINAL = ""
 FROM_CARD = Note(hit=True, detail="card")
 """An answer without a body: the card knew all of it."""
+PASSED = Note(hit=False, fwd="bypass", detail=LOCAL)
+"""The edge leaves the object to its storage."""
 WARMING = Note(hit=False, fwd="miss", stored=True)
 NOT_KEPT = Note(hit=False, fwd="miss", stored=False)
 HIT_TIMING = field_lines([(b"server-timing", server_timing([("edge", None, "hit")]).encode())])
@@ -44,6 +47,8 @@ BY_TOKEN = field_lines([(b"vary", b"Authorization")])
 """Or a browser shows it on to whoever asks next."""
 BY_ACCEPT = field_lines([(b"vary", b"Accept")])
 FIRST_BYTE = (ByteRange(0, 1),)
+ONE_RANGE = re.compile(rb"bytes=([0-9]{1,15})-([0-9]{1,15})")
+"""The one form of Range that `at_hand` reads; http.ranges reads all."""
 MOST_SLICES = 16
 """Slices that a request for several ranges may touch: a few bytes of each would else read all of the object (RFC 9110 section 14.2 lets us give the whole instead)."""
 
@@ -56,6 +61,8 @@ class Cache(Protocol):
     def whole(self, card: Card, variant: str, now: float, known: Known | None = None) -> Entry | None: ...
 
     def bypasses(self, card: Card, variant: str, origin: Origin) -> str | None: ...
+
+    def leaves(self, origin: Origin) -> bool: ...
 
 
 class Ask(Struct, frozen=True):
@@ -108,6 +115,16 @@ class Answer(Struct, frozen=True):
         return field_pairs(self.head)
 
 
+class Prompt(Struct, frozen=True):
+    """What `at_hand` answers: field lines and a body of `length` bytes, in `pieces` or, where there are none, of the stored object from `start` on."""
+
+    status: int
+    head: tuple[bytes, ...]
+    pieces: tuple[bytes | memoryview, ...] = ()
+    start: int = 0
+    length: int = 0
+
+
 class Face(Struct):
     """What the answers for one card have in common, as bytes: worked out once, sent many times.
 
@@ -126,6 +143,10 @@ class Face(Struct):
     said: int
     attachment: bytes
     content_type: tuple[bytes, bytes]
+    typed: bytes
+    """The same as it is sent."""
+    direct: bytes
+    """What is told of the copy where the edge leaves the object to its storage; else empty."""
     copy: Known | None = None
     """Where the original was found in memory the last time."""
 
@@ -136,6 +157,10 @@ class Face(Struct):
     @property
     def whole(self) -> bytes:
         return self.usual[self.said :]
+
+    def part(self, start: int, stop: int) -> bytes:
+        """What is said of one range."""
+        return b"%bcontent-range: bytes %d-%d/%d\r\ncontent-length: %d\r\n" % (self.typed, start, stop - 1, self.card.size, stop - start)
 
     def own(self, link: Link | None) -> bytes:
         """What is said of the media to a reader by this link, or by none."""
@@ -190,26 +215,44 @@ class Delivery:
             raise RangeNotSatisfiable(headers={"Content-Range": unsatisfied_range(card.size), "Accept-Ranges": "bytes", "ETag": face.etag})
         return self._partial(ask, face, own, spans)
 
-    def at_hand(
-        self, card: Card, link: Link | None, now: float, known: bytes | None = None
-    ) -> tuple[int, tuple[bytes, ...], tuple[bytes | memoryview, ...]] | None:
-        """What `decide` answers a GET of the original whose fields say nothing of conditions or ranges, or nothing but If-None-Match with the one tag `known`: status, head
-        and body; None where it has to be asked, because this card was not answered before, its bytes are not fresh in memory, or the tag is not ours. The caller's
-        right is already seen to (Access.read)."""
+    def at_hand(self, card: Card, link: Link | None, now: float, further: tuple[bytes, bytes] | None = None) -> Prompt | None:
+        """What `decide` answers a GET of the original whose fields say nothing of conditions or ranges, but for If-None-Match or Range (`further`); None where it has to
+        be asked, because this card was not answered before, its bytes are neither fresh in memory nor read directly, the one tag is not ours, or the range is not one
+        from here to there. The caller's right is already seen to (Access.read)."""
         face = self._faces.get(card.id)
-        if face is None or face.card is not card or not card.size or (known is not None and known != face.tag):
+        if face is None or face.card is not card or not card.size:
             return None
-        entry = self._cache.whole(card, ORIGINAL, now, face.copy)
-        if entry is None:
-            return None
-        if face.copy is None or face.copy() is not entry:
-            face.copy = ref(entry)
-        told = self._told_of_hit(card, link, now, entry.stored, int(entry.stored + entry.ttl - now), negotiated=False)
-        if known is not None:
-            return 304, (face.shared, told), ()
+        start, stop, status = 0, card.size, 200
+        if further is not None:
+            name, value = further
+            asked = ONE_RANGE.fullmatch(value) if name == b"range" else None
+            if asked is not None:
+                start, stop, status = int(asked[1]), min(int(asked[2]) + 1, stop), 206
+            elif name == b"if-none-match" and value == face.tag:
+                status = 304
+            if status == 200 or start >= stop:
+                return None
+        if face.direct:
+            remaining = self._remaining(card, link, now)
+            told = (BY_CARD if status == 304 else face.direct) + self._freshly(card.public, remaining, link is not None, negotiated=False)
+            body = None
+        else:
+            entry = self._cache.whole(card, ORIGINAL, now, face.copy)
+            if entry is None:
+                return None
+            if face.copy is None or face.copy() is not entry:
+                face.copy = ref(entry)
+            told = self._told_of_hit(card, link, now, entry.stored, int(entry.stored + entry.ttl - now), negotiated=False)
+            body = entry.body
+        if status == 304:
+            return Prompt(304, (face.shared, told))
+        if status == 206:
+            parts = face.shared, face.own(link), face.part(start, stop), told
+            return Prompt(206, parts, () if body is None else (memoryview(body)[start:stop],), start, stop - start)
+        head: tuple[bytes, ...] = (face.usual, told)
         if link is not None and link.disposition == "attachment":
-            return 200, (face.shared, face.attachment, face.whole, told), (entry.body,)
-        return 200, (face.usual, told), (entry.body,)
+            head = (face.shared, face.attachment, face.whole, told)
+        return Prompt(200, head, () if body is None else (body,), 0, stop)
 
     def _scattered(self, spans: tuple[ByteRange, ...]) -> bool:
         size, slices = self._config.slice_size, set[int]()
@@ -246,14 +289,7 @@ class Delivery:
         card = face.card
         if len(spans) == 1:
             length = spans[0].length
-            part = field_lines(
-                [
-                    face.content_type,
-                    (b"content-range", content_range(spans[0], card.size).encode()),
-                    (b"content-length", b"%d" % length),
-                ]
-            )
-            return self._with_bytes(206, ask, face, (own, part), spans, None, length)
+            return self._with_bytes(206, ask, face, (own, face.part(spans[0].start, spans[0].stop)), spans, None, length)
         boundary = self._boundary()
         framing = byteranges_body(spans, card.size, face.content_type[1].decode(), boundary)
         parts = field_lines(
@@ -289,15 +325,11 @@ class Delivery:
         if note.hit and note.detail is None and note.stored_at is not None and note.ttl is not None:
             return self._told_of_hit(card, link, now, note.stored_at, int(note.ttl), negotiated=ask.negotiated)
         remaining = self._remaining(card, link, now)
-        told = b"cache-status: %b\r\n" % _status(note)
-        if not note.hit:
-            told += field_lines([(b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode())])
-        elif note.stored_at is None:
-            told += HIT_TIMING
-        else:
+        told = _told_of_copy(note, milliseconds)
+        if note.hit and note.stored_at is not None:
             age = _age(card, now, note.stored_at)
             remaining = None if remaining is None else remaining + age
-            told += b"%bage: %d\r\n" % (HIT_TIMING, age)
+            told += b"age: %d\r\n" % age
         return told + self._freshly(card.public, remaining, link is not None, ask.negotiated)
 
     def _told_of_hit(self, card: Card, link: Link | None, now: float, stored_at: float, ttl: int, *, negotiated: bool) -> bytes:
@@ -372,19 +404,22 @@ class Delivery:
         content_type = (b"content-type", content_type_of(card.media_type).encode())
         attachment = (b"content-disposition", content_disposition("attachment", saved_as(card)).encode())
         inline = (b"content-disposition", content_disposition("inline", card.filename).encode())
-        common = field_lines(shared)
+        typed, common = field_lines([content_type]), field_lines(shared)
+        origin = Origin(card.storage, card.key, card.size, card.digest)
         said = common + field_lines([*told, inline if inline_safe(card.media_type) else attachment])
         return Face(
             card,
-            Origin(card.storage, card.key, card.size, card.digest),
+            origin,
             tag,
             tag.encode(),
             modified,
-            said + field_lines([content_type, (b"content-length", b"%d" % card.size)]),
+            said + typed + field_lines([(b"content-length", b"%d" % card.size)]),
             len(common),
             len(said),
             field_lines([*told, attachment]),
             content_type,
+            typed,
+            _told_of_copy(PASSED) if self._cache.leaves(origin) else b"",
         )
 
     def _groups(self, card: Card) -> Fields:
@@ -407,6 +442,11 @@ def _age(card: Card, now: float, stored_at: float) -> int:
     return max(0, int(now - stored_at)) if card.public else 0
 
 
+def _told_of_copy(note: Note, milliseconds: float | None = None) -> bytes:
+    timing = HIT_TIMING if note.hit else field_lines([(b"server-timing", server_timing([("edge", milliseconds, note.fwd)]).encode())])
+    return b"cache-status: %b\r\n%b" % (_status(note), timing)
+
+
 def _status(note: Note) -> bytes:
     ttl = None if note.ttl is None else int(note.ttl)
     if note.hit and note.detail is None:
@@ -418,3 +458,6 @@ def _status(note: Note) -> bytes:
 @lru_cache(maxsize=1024)
 def _freshness(public: bool, longest: int, remaining: int | None) -> bytes:
     return cache_control(public, longest, remaining=remaining).encode()
+
+
+BY_CARD = _told_of_copy(FROM_CARD)

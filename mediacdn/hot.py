@@ -51,8 +51,12 @@ _WANTED = {
     )
 }
 _NAMED = {"v": "/{variant}", "subtitles": "/{language}"}
-_DECISIVE = frozenset({"authorization", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+_DECISIVE = frozenset({"authorization", "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 _LISTS = frozenset({"accept", "x-forwarded-for", "if-match", "if-none-match"})
+
+
+Body = tuple[Sequence[bytes | bytearray | memoryview], int, int, int, Any, Callable[[], None] | None]
+"""The last fields of Ready."""
 
 
 class Ready(Struct, frozen=True):
@@ -163,7 +167,7 @@ class HotReads:
         now = self._clock.now()
         at = now.timestamp()
         below, route, link = "", PLAIN, None
-        fields = seen.fields
+        fields, met = seen.fields, seen.met
         try:
             if usual is None:
                 below = "" if rest is None else rest.decode()
@@ -176,17 +180,20 @@ class HotReads:
                 principal = self._principal(fields)
                 if principal is None:
                     return None
-            caller = Caller(principal, link, seen.met.peer)
+            caller = Caller(principal, link, met.peer)
             subject = principal.id if principal is not None else link.sub if link is not None else None
-            request_id = seen.met.request_id or self._front.new_id()
-            usually = further is None or further[0] == b"if-none-match"
-            if usually and principal is None and seen.plain and not below and method == "GET" and card.size <= LARGEST:
+            request_id = met.request_id or self._front.new_id()
+            if principal is None and seen.plain and not below and method == "GET" and not met.hands_over:
                 self._access.read(card, caller, now)
-                found = self._delivery.at_hand(card, link, at, None if further is None else further[1])
+                found = self._delivery.at_hand(card, link, at, further)
                 if found is not None:
-                    status, head, pieces = found
-                    lines = b"%bx-request-id: %b\r\n" % (seen.met.cors, request_id.encode())
-                    return Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, status, (*head, lines), pieces)
+                    head = (*found.head, b"%bx-request-id: %b\r\n" % (met.cors, request_id.encode()))
+                    body: Body | None = found.pieces, -1, 0, 0, None, None
+                    if found.length and not found.pieces:
+                        body = self._of_file(card.storage, card.key, found.start, found.length)
+                    if body is None or found.length > LARGEST:
+                        return None
+                    return Ready(self._front, request_id, met.peer, method, url, route, subject, began, found.status, head, *body)
             if further is not None:
                 fields = {**fields, further[0].decode(): further[1].decode()}
             ask = Ask(method, fields, caller, now, at)
@@ -200,15 +207,15 @@ class HotReads:
             return None
         if not isinstance(answer, Answer):
             return None
-        handed = self._accel.hand_over(answer, fields) if seen.met.hands_over else None
+        handed = self._accel.hand_over(answer, fields) if met.hands_over else None
         if handed is not None:
             if self._files.peek(answer.origin.storage, answer.origin.key) is None:
                 return None  # the route opens it, and tells of one that is missing
             answer = handed
         elif answer.length > LARGEST:
             return None
-        ready = Ready(self._front, request_id, seen.met.peer, method, url, route, subject, began, answer.status)
-        return self._ready(answer, seen.met, ready, handed is not None)
+        ready = Ready(self._front, request_id, met.peer, method, url, route, subject, began, answer.status)
+        return self._ready(answer, met, ready, handed is not None)
 
     def _form(self, card: Card, below: str, link: Link | None, wanted: Mapping[str, str], now: datetime) -> Form | None:
         """The form that the path below the media asks for, when it is known and the caller may ask for it."""
@@ -254,18 +261,26 @@ class HotReads:
             return replace(ready, head=head, pieces=_joined(answer))
         if answer.framing is not None or answer.origin.storage not in self._local:
             return None
-        files, origin = self._files, answer.origin
-        file, span = files.peek(origin.storage, origin.key), answer.spans[0]
+        span = answer.spans[0]
+        body = self._of_file(answer.origin.storage, answer.origin.key, span.start, span.length)
+        if body is None:
+            return None
+        pieces, file, offset, count, keep, missed = body
+        return replace(ready, head=head, pieces=pieces, file=file, offset=offset, count=count, keep=keep, missed=missed)
+
+    def _of_file(self, storage: str, key: str, start: int, length: int) -> Body | None:
+        """What of an open file can be sent without waiting for the disk."""
+        files = self._files
+        file = files.peek(storage, key)
         if file is None:
             return None
-        if span.length <= COPIED:
-            found = file.read_now(span.start, span.stop)
-            return None if found is None else replace(ready, head=head, pieces=(found,))
-        if not file.resident(span.start, span.stop):
+        if length <= COPIED:
+            found = file.read_now(start, start + length)
+            return None if found is None else ((found,), -1, 0, 0, None, None)
+        if not file.resident(start, start + length):
             return None
         # Opened anew after it was missed it tells why, while a status can still say so.
-        missed = partial(files.drop, origin.storage, origin.key)
-        return replace(ready, head=head, file=file.fd, offset=span.start, count=span.length, keep=file, missed=missed)
+        return (), file.fd, start, length, file, partial(files.drop, storage, key)
 
 
 def _route(prefixed: bool, below: str) -> str:

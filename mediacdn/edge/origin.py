@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+LOCAL = "local"
+"""Why the edge leaves an object to its storage: its files are this machine's, and as near as a copy."""
+
 
 class Origin(Struct, frozen=True):
     """A storage's name, a key in it, and what must be there: `size` bytes of lower-case hexadecimal SHA-256 `digest`."""

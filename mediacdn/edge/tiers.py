@@ -12,7 +12,7 @@ from mediacdn.config.sections import Edge as EdgeConfig
 from mediacdn.edge.coalesce import Fill
 from mediacdn.edge.entries import Entry, Key, Known
 from mediacdn.edge.metrics import EdgeMetrics
-from mediacdn.edge.origin import Origin
+from mediacdn.edge.origin import LOCAL, Origin
 from mediacdn.edge.reading import Hit, Note, Reading, note_of_entry, open_reading
 from mediacdn.edge.slices import Slices, Wanted, cuts
 from mediacdn.edge.tier import Disk, Memory
@@ -151,11 +151,15 @@ class Edge:
         self._metrics.memory_hits += 1
         return entry
 
+    def leaves(self, origin: Origin) -> bool:
+        """Whether no tier ever has copies of it: its storage is this machine's, and as near."""
+        local = origin.storage in self._local and not self._config.disk_local
+        return local and (self._memory is None or origin.size > self._config.memory_local)
+
     def bypasses(self, card: Card, variant: str, origin: Origin) -> str | None:
-        """Why the edge takes no part, and the storage is to be read directly: "local", or the name of the rule that never keeps it; else None."""
-        local = origin.storage in self._local
-        if local and not self._config.disk_local and (self._memory is None or origin.size > self._config.memory_local):
-            return "local"
+        """Why the edge takes no part, and the storage is to be read directly: LOCAL, or the name of the rule that never keeps it; else None."""
+        if self.leaves(origin):
+            return LOCAL
         looks = self._looks.get((card.id, variant), 0) + 1
         if self._admit(card, variant, origin, looks).tiers:
             return None
