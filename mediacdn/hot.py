@@ -187,13 +187,16 @@ class HotReads:
                 self._access.read(card, caller, now)
                 found = self._delivery.at_hand(card, link, at, further)
                 if found is not None:
-                    head = (*found.head, b"%bx-request-id: %b\r\n" % (met.cors, request_id.encode()))
-                    body: Body | None = found.pieces, -1, 0, 0, None, None
-                    if found.length and not found.pieces:
-                        body = self._of_file(card.storage, card.key, found.start, found.length)
-                    if body is None or found.length > LARGEST:
+                    status, lines, pieces, start, length = found
+                    head = (*lines, b"%bx-request-id: %b\r\n" % (met.cors, request_id.encode()))
+                    if length > LARGEST:
                         return None
-                    return Ready(self._front, request_id, met.peer, method, url, route, subject, began, found.status, head, *body)
+                    if pieces or not length:
+                        return Ready(self._front, request_id, met.peer, method, url, route, subject, began, status, head, pieces)
+                    body = self._of_file(card.storage, card.key, start, length)
+                    if body is None:
+                        return None
+                    return Ready(self._front, request_id, met.peer, method, url, route, subject, began, status, head, *body)
             if further is not None:
                 fields = {**fields, further[0].decode(): further[1].decode()}
             ask = Ask(method, fields, caller, now, at)

@@ -570,3 +570,14 @@ RINGS = [
 def test_rings_that_are_refused(keys: dict[str, bytes], current: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         KeyRing(keys, current)
+
+
+@pytest.mark.parametrize("size", [32, 63, 64, 65, 200])
+def test_any_length_of_key_is_that_of_hmac(size: int) -> None:
+    """RFC 2104 hashes keys longer than a block first."""
+    secret = os.urandom(size)
+    url = sign_query(KeyRing({"k1": secret}, "k1"), PATH, exp=EXP, iat=IAT)
+    path, _, query = url.partition("?")
+    text, _, told = query.partition("&sig=")
+    expected = urlsafe_b64encode(hmac.digest(secret, f"v1\nGET\n{path}\n{text}".encode(), "sha256")).decode().rstrip("=")
+    assert told == expected

@@ -42,20 +42,20 @@ class RequestMetrics:
     """Counted by route template, so that ids never become labels; in plain numbers, which are put into families when somebody asks."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests: dict[tuple[str, str, int], list[int]] = {}
+        self._requests: dict[tuple[str, str, int], tuple[list[int], list[float]]] = {}
         self._seconds: dict[str, list[float]] = {}
         self._sent = 0
         registry.register(self)
 
     def count(self, method: str, route: str, status: int, seconds: float, sent: int) -> None:
         """Count one answer."""
-        counted = self._requests.get((method, route, status))
-        if counted is None:
-            counted = self._requests.setdefault((method if method in _METHODS else "other", route, status), [0])
+        known = self._requests.get((method, route, status))
+        if known is None:
+            # One count a bucket, then what is over the last, then the sum.
+            times = self._seconds.setdefault(route, [0.0] * (len(_BUCKETS) + 2))
+            known = self._requests.setdefault((method if method in _METHODS else "other", route, status), ([0], times))
+        counted, times = known
         counted[0] += 1
-        times = self._seconds.get(route)
-        if times is None:  # one count a bucket, then what is over the last, then the sum
-            times = self._seconds[route] = [0.0] * (len(_BUCKETS) + 2)
         times[bisect_left(_BUCKETS, seconds)] += 1
         times[-1] += seconds
         self._sent += sent
@@ -63,7 +63,7 @@ class RequestMetrics:
     def collect(self) -> Iterator[Metric]:
         """Tell the registry."""
         requests = CounterMetricFamily("mediacdn_requests", "Requests answered", labels=["method", "route", "status"])
-        for (method, route, status), (number,) in list(self._requests.items()):
+        for (method, route, status), ((number,), _) in list(self._requests.items()):
             requests.add_metric([method, route, str(status)], number)
         yield requests
         took = HistogramMetricFamily("mediacdn_request_seconds", "Time to the end of the answer", labels=["route"])
@@ -157,7 +157,7 @@ class Front:
 
     def new_id(self) -> str:
         """An id for a request that brings none."""
-        return f"{self._random.getrandbits(64):016x}"
+        return "%016x" % self._random.getrandbits(64)  # noqa: UP031 - a quarter quicker than a format string
 
     def _told(self, origin: str | None, *, media_read: bool) -> bytes:
         return field_lines(cors_fields(origin, media_read=media_read, media_origins=self._cors.media_origins, origins=self._cors.origins))

@@ -89,7 +89,7 @@ class Lane(Deadlines):
     def data_received(self, data: bytes) -> None:
         if self._late is not None:
             self._leave()
-        unusual = self._deaf or self._held or self._left or self._head or len(data) > min(LONGEST, self.settings.max_header_size)
+        unusual = self._deaf or self._held or self._left or self._head or len(data) > LONGEST
         if unusual or not data.startswith(b"GET ") or self.busy():
             super().data_received(data)
         elif not (self._block and self._again(data)):
@@ -156,7 +156,7 @@ class Lane(Deadlines):
     def _learn(self, data: bytes) -> None:
         """Keep the fields of a request that came alone and whole, and that the lane may answer."""
         end = data.find(b"\r\n")
-        if not data.endswith(_LINE_END[:-2], 0, end) or data.find(BLANK_LINE) != len(data) - 4:
+        if not data.endswith(_LINE_END[:-2], 0, end) or data.find(BLANK_LINE) != len(data) - 4 or self.settings.max_header_size < LONGEST:
             return
         self._lessons -= 1
         block, (met, headers) = data[end:], self._met

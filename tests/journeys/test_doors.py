@@ -511,7 +511,10 @@ def insistent(draw: st.DrawFn, place: Place) -> list[bytes]:
             b"If-None-Match: *",
             b"if-none-match: " + place.tag("small").encode(),
             b"If-None-Match:\t*",
+            b"If-None-Match: " + place.tag("file").encode(),
             b"Range: bytes=3-9",
+            b"Range: bytes=9-3",
+            b"Range: bytes=4999-250000",
             b"range: bytes=-5 ",
             b"Range: x",
         ]
@@ -546,6 +549,35 @@ def test_a_reader_who_says_the_same_again(place: Place) -> None:
 
     both()
     assert by_lane > requests / 4
+
+
+KNOWN_THEN = [
+    "Range: bytes=0-0",
+    "Range: bytes=00-0009",
+    "Range: bytes=4999-250000",
+    "Range: bytes=9-3",
+    "Range: bytes=5000000-5000001",
+    "Range: bytes=5-",
+    "Range: bytes=0-1,4-5",
+    "If-None-Match: {tag}",
+    'If-None-Match: "x"',
+]
+
+
+@pytest.mark.parametrize("known", [(), ("If-Range", "{tag}"), ("If-Range", '"x"'), ("If-Match", "{tag}"), ("Origin", "https://a.example")])
+@pytest.mark.parametrize("line", KNOWN_THEN)
+def test_a_known_reader_adds_a_range_or_a_tag(place: Place, known: tuple[str, str], line: str) -> None:
+    """After a request with the same fields but that one, whose answer was the whole; also of copies in memory, of files, of what is too large, and by a link that saves."""
+    by_lane = 0
+    for name in ("public", "picture", "ending", "file", "private file", "large", "empty", "named"):
+        for target in [place.pair.signed(place.ids[name], disposition="attachment"), place.at(name)]:
+            fields = [(known[0], known[1].format(tag=place.tag(name)))] if known else []
+            field, _, value = line.format(tag=place.tag(name)).partition(": ")
+            plain, varied = request(target, *fields), request(target, *fields, (field, value))
+            said = place.pair.ask(plain, plain, varied, plain)
+            same(said)
+            by_lane += said.by_lane
+    assert by_lane > 30
 
 
 @pytest.mark.parametrize("name", ["range, if the tag is", "signed", "file", "prefix token", "wrong signature"])
