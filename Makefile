@@ -1,5 +1,5 @@
 # The verbs. Each sets up what it needs: uv in .uv/, packages in .venv/. All that is installed is named in requirements.lock and verified by its hash there.
-# Needs python3 (3.11 or newer) with pip, and make. Parameters: PYTHON=…, ARGS="…" for serve, test and bench, EXTRAS=postgres for serve, UPGRADE=1 for lock.
+# Needs python3 (3.11 or newer) with pip, and make. Parameters: PYTHON=…, ARGS="…" for serve, test and bench, EXTRAS="postgres s3" for install and serve, UPGRADE=1 for lock.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := .uv/bin/uv
 BIN := .venv/bin
@@ -15,11 +15,14 @@ endif
 # What the tests run besides Python: command:package, as Debian names them.
 TOOLS := chromium-headless-shell:chromium-headless-shell nginx:nginx caddy:caddy strace:strace curl:curl wget:wget aria2c:aria2 openssl:openssl node:nodejs npm:npm
 
-.PHONY: serve test tools check bench bench-guard lock clean
+.PHONY: install serve test tools check bench bench-guard lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-serve: .venv/run.stamp $(if $(EXTRAS),.venv/run.$(subst $() ,+,$(EXTRAS)).stamp)
+# What serving needs, and no more: for a machine on which something else starts it (deploy/systemd).
+install: .venv/run.stamp $(if $(EXTRAS),.venv/run.$(subst $() ,+,$(EXTRAS)).stamp)
+
+serve: install
 	$(BIN)/mediacdn serve $(ARGS)
 
 # The official client of tus for browsers, which tests run in one: as its registry has it, and what it has to be.

@@ -169,7 +169,7 @@ def _imported(point: EntryPoint) -> Any:
         if missing == point.module.partition(".")[0]:
             raise PluginError(f"plugin {point.name!r} is listed by {_distribution(point)} but cannot be imported ({error})") from error
         raise PluginError(
-            f"plugin {point.name!r} needs a missing dependency ({error}); try: pip install {_requirement(point)!r}"
+            f"plugin {point.name!r} needs a missing dependency ({error}); try: pip install {_requirement(point)!r}{_in_a_clone(point)}"
         ) from error
     except Exception as error:
         raise PluginError(f"plugin {point.name!r} failed while it was imported: {type(error).__name__}: {error}") from error
@@ -193,6 +193,11 @@ def _requirement(point: EntryPoint) -> str:
     """What pip must install for this plugin to work: its distribution, with the extra of the plugin's name where there is one."""
     extras = (point.dist.metadata.get_all("Provides-Extra") or []) if point.dist else []
     return _distribution(point) + (f"[{point.name}]" if point.name in extras else "")
+
+
+def _in_a_clone(point: EntryPoint) -> str:
+    """What does the same for a plugin of our own where the server was installed by `make`: its environment has no pip."""
+    return f" (in a clone: make install EXTRAS={point.name})" if _distribution(point) == GROUP else ""
 
 
 def _absent(name: str, installed: Sequence[str]) -> str:

@@ -8,22 +8,26 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 from prometheus_client import CollectorRegistry
 
 import mediacdn
-from mediacdn import errors
+from mediacdn import cli, errors
 from mediacdn.catalog.notify import PostgresBusConfig
 from mediacdn.config import Config, EdgeRule, Mirrored, Purge, Rule
 from mediacdn.config.decoding import dotted, keys
 from mediacdn.config.layers import RESERVED
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.hookspecs import SEAMS
-from mediacdn.model import Argument, Recipe, Step
+from mediacdn.model import Argument, Recipe, Scope, Status, Step
 from mediacdn.plugins import Plugins
+from mediacdn.routes.parameters import NAMES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+CALLERS = ROOT / "mediacdn" / "README.md"
+OPERATORS = ROOT / "deploy" / "README.md"
 GUIDE = ROOT / "plugins" / "README.md"
 ANNOTATED = ROOT / "config" / "mediacdn.toml"
 PLUGINS = sorted(folder.name for folder in (ROOT / "plugins").glob("mediacdn_*"))
@@ -64,7 +68,7 @@ def signatures(module: str) -> dict[str, str]:
 
 def between(text: str, mark: str) -> str:
     found = re.search(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", text, re.DOTALL)
-    assert found, f"README.md has no <!-- {mark} --> … <!-- /{mark} -->"
+    assert found, f"there is no <!-- {mark} --> … <!-- /{mark} -->"
     return found[1]
 
 
@@ -180,9 +184,9 @@ def test_codes_and_titles_are_unique() -> None:
         assert len(set(told)) == len(told), attribute
 
 
-def test_the_readme_lists_every_error() -> None:
+def test_callers_are_told_of_every_error() -> None:
     real = [errors.MediaError, *descendants(errors.MediaError)]
-    listed = rows(between(README.read_text(), "errors"))
+    listed = rows(between(CALLERS.read_text(), "errors"))
     assert set(listed) == {(str(kind.status), f"`{kind.code}`", kind.title) for kind in real}  # type: ignore[attr-defined]
     assert listed == sorted(listed, key=lambda row: (row[0], row[1]))
 
@@ -205,10 +209,96 @@ def metrics() -> set[str]:
     return found
 
 
-def test_the_readme_lists_every_metric_and_no_other() -> None:
-    listed = {row[0] for row in rows(between(README.read_text(), "metrics"))}
+def test_operators_are_told_of_every_metric_and_no_other() -> None:
+    listed = {row[0] for row in rows(between(OPERATORS.read_text(), "metrics"))}
     assert metrics(), "the scan finds nothing"
     assert listed == {f"`{name}`" for name in metrics()}
+
+
+# What callers and operators are told
+
+
+def test_callers_are_told_of_every_parameter_of_an_upload() -> None:
+    assert [row[0] for row in rows(between(CALLERS.read_text(), "upload parameters"))] == [f"`{name}`" for name in NAMES]
+
+
+def test_callers_are_told_what_every_status_and_scope_means() -> None:
+    listed = {row[0] for row in rows(CALLERS.read_text())}
+    assert {f"`{each}`" for each in (*Status, *Scope)} <= listed
+
+
+def test_operators_are_told_of_every_plugin_and_its_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    listed = {row[0].strip("`"): row[1] for row in rows(between(OPERATORS.read_text(), "plugins"))}
+    assert set(listed) == {folder.removeprefix("mediacdn_") for folder in PLUGINS}
+    for name, extra in listed.items():
+        assert extra.startswith(f"`{name}`") == bool(extras[name]), name
+
+
+DOCUMENTS = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not GENERATED & set(path.relative_to(ROOT).parts) and path.name not in ("CHANGELOG.md", "RESULTS.md")
+)
+FENCE = re.compile(r"^```.*?^```\n", re.MULTILINE | re.DOTALL)
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a document's headings, as code hosts make them."""
+    told = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in told}
+
+
+def links(text: str) -> Iterator[tuple[str, str]]:
+    """The files and anchors that a document refers to."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))):
+        if not re.match(r"[a-z]+:", target):
+            file, _, anchor = target.partition("#")
+            yield file, anchor
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "benchmarks/RESULTS.md"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_link_between_the_documents_leads_somewhere(document: Path) -> None:
+    for file, anchor in links(document.read_text()):
+        target = (document.parent / file).resolve() if file else document
+        assert target.exists(), f"{document.name}: {file} is not there"
+        assert not anchor or anchor in headings(target.read_text()), f"{document.name}: {file} has no heading #{anchor}"
+
+
+def test_a_link_that_leads_nowhere_is_seen() -> None:
+    assert list(links("[a](b.md#c) `[no](code)`\n```\n[no](fence)\n```\n[d](#e) [f](https://example.org)")) == [("b.md", "c"), ("", "e")]
+    assert headings("# Other services' URLs\n```\n# a comment\n```\n### A `b_c` d") == {"other-services-urls", "a-b_c-d"}
+
+
+def test_every_document_is_found_from_the_readme() -> None:
+    seen: set[Path] = set()
+    ahead = [README]
+    while ahead:
+        document = ahead.pop()
+        seen.add(document)
+        found = ((document.parent / file).resolve() for file, _ in links(document.read_text()) if file.endswith(".md"))
+        ahead += [each for each in found if each not in seen]
+    assert {*DOCUMENTS} - {ROOT / "tests/external_plugin/README.md"} <= seen
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_verbs_that_documents_name_are_there(document: Path) -> None:
+    text = document.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    assert set(re.findall(r"(?:`|bin/|^)mediacdn ([a-z]+)", text, re.MULTILINE)) <= set(cli.main.list_commands(click.Context(cli.main)))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_keys_that_documents_name_are_there(document: Path) -> None:
+    known = {dotted(key) for key in keys(Config)}
+    sections = {key.split(".")[0] for key in known if "." in key}
+    named = {name for name in re.findall(r"`(\w+(?:\.\w+)+)\b[^`/]*`", document.read_text()) if name.split(".")[0] in sections}
+    assert {
+        each for each in named if not any(key == each or key.startswith(f"{each}.") or each.startswith(f"{key}.") for key in known)
+    } <= set()
 
 
 # Plugins

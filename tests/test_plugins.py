@@ -112,7 +112,10 @@ def test_the_core_distribution_is_named_with_its_extra() -> None:
     )
     with pytest.raises(PluginError) as refused:
         Plugins.load(["s3"], [point])
-    assert str(refused.value) == "plugin 's3' needs a missing dependency (No module named 'aiobotocore'); try: pip install 'mediacdn[s3]'"
+    assert str(refused.value) == (
+        "plugin 's3' needs a missing dependency (No module named 'aiobotocore'); "
+        "try: pip install 'mediacdn[s3]' (in a clone: make install EXTRAS=s3)"
+    )
 
 
 REFUSED = [

@@ -86,7 +86,7 @@ def test_prefix_vectors(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, tool, command in PROGRAMS if shutil.which(tool)])
 def test_recipes_sign_the_same(command: list[str], row: dict[str, Any], tmp_path: Path) -> None:
     arguments = [row["path"], str(row["exp"]), str(row["iat"]), *[f"{name}={value}" for name, value in row["more"].items()]]
-    environment = {**os.environ, "MEDIACDN_KID": VECTORS["kid"], "MEDIACDN_SECRET": VECTORS["secret"], "PYTHONUTF8": "1"}
+    environment = {**os.environ, "LINK_KID": VECTORS["kid"], "LINK_SECRET": VECTORS["secret"], "PYTHONUTF8": "1"}
     ran = subprocess.run([*command, *arguments], cwd=RECIPES, env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout == row["url"] + "\n"
 

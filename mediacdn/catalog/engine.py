@@ -46,7 +46,9 @@ def _postgresql(url: URL, timeout: float, patience: float) -> AsyncEngine:
             connect_args={"timeout": timeout, "command_timeout": patience, "server_settings": {"application_name": "mediacdn"}},
         )
     except ModuleNotFoundError:
-        raise ConfigError("PostgreSQL needs a driver: pip install 'mediacdn[postgres]'") from None
+        raise ConfigError(
+            "PostgreSQL needs a driver: pip install 'mediacdn[postgres]' (in a clone: make install EXTRAS=postgres)"
+        ) from None
 
 
 def _sqlite(path: Path, patience: float) -> AsyncEngine:

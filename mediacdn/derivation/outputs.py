@@ -14,7 +14,7 @@ from mediacdn.derivation.composing import FRESH_WHILE_GROWING, Composing
 from mediacdn.derivation.variants import Form, Known, keep, named
 from mediacdn.errors import NotFound
 from mediacdn.http.languages import LONGEST, language_tag
-from mediacdn.model import Card
+from mediacdn.model import Card, Status
 
 KEPT = 100_000
 SINGLE = {
@@ -68,7 +68,7 @@ class Outputs:
     async def _file(self, card: Card, mount: str, path: str, below: str) -> Form:
         found = await self._packages.find(card.id, mount, path)
         if found is None:
-            raise NotFound(f"There is no such file of the {mount} of this media")
+            raise NotFound(f"There is no such file of the {mount} of this media{_yet(card)}")
         file = found.file
         shown = replace(
             card, storage=found.storage, key=file.key, size=file.size, digest=file.digest, media_type=file.media_type,
@@ -80,9 +80,14 @@ class Outputs:
     async def _single(self, card: Card, relationship: str, below: str) -> Form:
         media = await self._packages.output(card.id, relationship)
         if media is None:
-            raise NotFound(f"There is no {relationship} of this media")
+            raise NotFound(f"There is no {relationship} of this media{_yet(card)}")
         shown = replace(
             card, storage=media.storage, key=media.storage_key, size=media.size, digest=media.digest, media_type=media.media_type,
             modified=media.created_at, width=media.width, height=media.height, duration=media.duration, filename=named(card, media.media_type),
         )  # fmt: skip
         return Form(shown, f"{below}~{media.digest[:16]}", False, media.id)
+
+
+def _yet(card: Card) -> str:
+    """Why it may be missing: those who are told READY by nobody ask too early, and should ask again."""
+    return " yet: it is being worked at" if card.status in (Status.UPLOADED, Status.PROCESSING) else ""

@@ -194,7 +194,7 @@ class Variants:
         if not self.makes(card.media_type):
             picture = await self._catalog.derivatives.picture(card.id)
             if picture is None:
-                raise NotFound(f"There is no picture of this {card.media_type}")
+                raise NotFound(f"There is no picture of this {card.media_type}, or none yet")
             return picture
         media = await self._catalog.media.get(card.id)
         if media is None:

@@ -242,6 +242,13 @@ async def test_no_server(tmp_path: Path) -> None:
             await act(Database(url="postgresql://postgres@127.0.0.1:1/none"), tmp_path)
 
 
+async def test_a_missing_driver_is_told_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(ConfigError) as refused:
+        create_engine(Database(url="postgresql://postgres@127.0.0.1:1/none"), tmp_path)
+    assert refused.value.detail == "PostgreSQL needs a driver: pip install 'mediacdn[postgres]' (in a clone: make install EXTRAS=postgres)"
+
+
 # Forks processes that migrate, after the imports, which take longer than the migration. `killed` names the event at whose n-th turn a child is killed.
 FORKS = """
     import asyncio, os, signal, sys

@@ -114,8 +114,8 @@ def test_what_is_sent(purge: Purge, ids: list[str] | None, made: list[Any]) -> N
     assert [(each.method, each.url, each.headers, each.body) for each in requests(purge, ids)] == made
 
 
-def test_the_readmes_tables_are_configurations() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_documented_tables_are_configurations() -> None:
+    readme = (Path(__file__).parents[2] / "deploy" / "README.md").read_text()
     (found,) = [block for block in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL) if "[[purge]]" in block]
     environ = {"FASTLY_TOKEN": "f", "CLOUDFLARE_AUTHORIZATION": "Bearer c"}
     with NamedTemporaryFile("w", suffix=".toml") as file:

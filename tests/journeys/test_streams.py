@@ -65,6 +65,8 @@ def private(server: Served, film: bytes) -> dict[str, Any]:
     answered = time.monotonic() - began
     assert uploaded["status"] == "UPLOADED"
     assert uploaded["urls"]["manifest"] is None
+    early = server.client.get(f"/v1/media/{uploaded['id']}/hls/master.m3u8", headers=server.auth())
+    assert (early.status_code, early.json()["detail"].partition(" of this media")[2]) == (404, " yet: it is being worked at")
     assert server.client.get(uploaded["urls"]["original"], headers=server.auth()).content == film, "readable from the first moment"
     found = settled(server, uploaded["id"])
     assert (found["status"], found["error_message"]) == ("READY", None)
@@ -191,7 +193,8 @@ def test_what_cannot_be_made_is_said(server: Served, film: bytes) -> None:
     assert found["status"] == "FAILED"
     assert re.fullmatch(r"The film is damaged, cut short, or of a kind that is not read here.*", found["error_message"])
     assert server.client.get(f"/v1/media/{found['id']}", headers=server.auth()).content == cut, "the original is kept"
-    assert server.client.get(f"/v1/media/{found['id']}/hls/master.m3u8", headers=server.auth()).status_code == 404
+    never = server.client.get(f"/v1/media/{found['id']}/hls/master.m3u8", headers=server.auth())
+    assert (never.status_code, never.json()["detail"]) == (404, "There is no such file of the hls of this media")
 
 
 def test_sound_streams_and_has_an_outline(server: Served, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// MEDIACDN_KID=… MEDIACDN_SECRET=<base64> go run sign.go PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]
+// LINK_KID=… LINK_SECRET=<base64> go run sign.go PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]
 package main
 
 import (
@@ -47,12 +47,12 @@ func sign(path string, said map[string]string, secret []byte) string {
 }
 
 func main() {
-	said := map[string]string{"exp": os.Args[2], "iat": os.Args[3], "kid": os.Getenv("MEDIACDN_KID")}
+	said := map[string]string{"exp": os.Args[2], "iat": os.Args[3], "kid": os.Getenv("LINK_KID")}
 	for _, pair := range os.Args[4:] {
 		name, value, _ := strings.Cut(pair, "=")
 		said[name] = value
 	}
-	secret, err := base64.StdEncoding.DecodeString(os.Getenv("MEDIACDN_SECRET"))
+	secret, err := base64.StdEncoding.DecodeString(os.Getenv("LINK_SECRET"))
 	if err != nil {
 		panic(err)
 	}

@@ -1,4 +1,4 @@
-// MEDIACDN_KID=… MEDIACDN_SECRET=<base64> node sign.mjs PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]
+// LINK_KID=… LINK_SECRET=<base64> node sign.mjs PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]
 import { createHmac } from "node:crypto";
 
 // encodeURIComponent leaves ! ' ( ) * as they are; RFC 3986 reserves them.
@@ -16,5 +16,5 @@ export function sign(path, exp, iat, kid, secret, more = {}) {
 
 const [path, exp, iat, ...pairs] = process.argv.slice(2);
 const more = Object.fromEntries(pairs.map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]));
-const secret = Buffer.from(process.env.MEDIACDN_SECRET, "base64");
-console.log(sign(path, exp, iat, process.env.MEDIACDN_KID, secret, more));
+const secret = Buffer.from(process.env.LINK_SECRET, "base64");
+console.log(sign(path, exp, iat, process.env.LINK_KID, secret, more));

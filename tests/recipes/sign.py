@@ -1,4 +1,4 @@
-"""MEDIACDN_KID=… MEDIACDN_SECRET=<base64> python3 sign.py PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]"""
+"""LINK_KID=… LINK_SECRET=<base64> python3 sign.py PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]"""
 
 import base64
 import hashlib
@@ -19,5 +19,5 @@ def sign(path: str, exp: int, iat: int, kid: str, secret: bytes, **more: str) ->
 
 if __name__ == "__main__":
     path, exp, iat, *more = sys.argv[1:]
-    secret = base64.b64decode(os.environ["MEDIACDN_SECRET"])
-    print(sign(path, int(exp), int(iat), os.environ["MEDIACDN_KID"], secret, **dict(pair.split("=", 1) for pair in more)))
+    secret = base64.b64decode(os.environ["LINK_SECRET"])
+    print(sign(path, int(exp), int(iat), os.environ["LINK_KID"], secret, **dict(pair.split("=", 1) for pair in more)))

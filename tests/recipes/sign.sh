@@ -1,5 +1,5 @@
 #!/bin/sh
-# MEDIACDN_KID=… MEDIACDN_SECRET=<base64> sh sign.sh PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]
+# LINK_KID=… LINK_SECRET=<base64> sh sign.sh PATH EXP IAT [sub=…] [ip=…] [disposition=attachment] [m=PUT]
 # openssl takes the secret as an argument: other users of this machine can see it while the command runs.
 set -eu
 path=$1 exp=$2 iat=$3
@@ -27,8 +27,8 @@ for pair in "$@"; do
   esac
 done
 
-key=$(printf %s "$MEDIACDN_SECRET" | openssl base64 -d -A | od -An -v -tx1 | tr -d ' \n')
-sig=$(printf 'v1\n%s\n%s\n%sexp=%s&iat=%s%s&kid=%s%s%s' "$method" "$path" "$disposition" "$exp" "$iat" "$ip" "$MEDIACDN_KID" "$m" "$sub" |
+key=$(printf %s "$LINK_SECRET" | openssl base64 -d -A | od -An -v -tx1 | tr -d ' \n')
+sig=$(printf 'v1\n%s\n%s\n%sexp=%s&iat=%s%s&kid=%s%s%s' "$method" "$path" "$disposition" "$exp" "$iat" "$ip" "$LINK_KID" "$m" "$sub" |
   openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | openssl base64 -A | tr '+/' '-_' | tr -d '=')
 last=${disposition:+"&${disposition%&}"}
-echo "$path?exp=$exp&iat=$iat&kid=$MEDIACDN_KID$m$sub$ip$last&sig=$sig"
+echo "$path?exp=$exp&iat=$iat&kid=$LINK_KID$m$sub$ip$last&sig=$sig"

@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -68,8 +68,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def nginx(folder: Path, uds: Path, objects: Path) -> Iterator[Proxy]:
-    """nginx with deploy/nginx.conf in front of the socket `uds`, sending the files of `objects`."""
+def nginx(folder: Path, uds: Path, objects: Path, change: Callable[[str], str] = str) -> Iterator[Proxy]:
+    """nginx with deploy/nginx.conf in front of the socket `uds`, sending the files of `objects`. `change` is what an operator does to the file."""
     folder.mkdir(parents=True)
     proxy = Proxy(folder)
     text = (DEPLOY / "nginx.conf").read_text()
@@ -96,7 +96,7 @@ def nginx(folder: Path, uds: Path, objects: Path) -> Iterator[Proxy]:
         assert text.count(there) >= 1, there
         text = text.replace(there, here)
     config = folder / "nginx.conf"
-    config.write_text(text)
+    config.write_text(change(text))
     command = ["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(config)]
     tested = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=30, check=False)
     assert tested.returncode == 0, tested.stderr
