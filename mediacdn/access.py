@@ -13,6 +13,7 @@ from mediacdn.errors import (
     LinkRevoked,
     MediaExpired,
     NotFound,
+    ProcessingFailed,
     Quarantined,
     Unauthorized,
 )
@@ -79,7 +80,11 @@ class Access:
         if card.expires_at is not None and card.expires_at <= now and not admin:
             raise MediaExpired()
         if bytes_only and (not card.digest or card.status in (Status.REGISTERED, Status.FETCHING, Status.CANCELLED)):
-            raise NotFound("The media has no bytes yet")
+            raise (
+                ProcessingFailed("The media has no bytes: to fetch it failed")
+                if card.status is Status.FAILED
+                else NotFound("The media has no bytes yet")
+            )
         return card
 
     def act(self, card: Card | None, caller: Caller, now: datetime, action: str, verdict: bool | None = None) -> Card:

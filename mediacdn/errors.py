@@ -14,6 +14,7 @@ MediaError 500 internal_error
 │   ├── ContentRefused 403 content_refused
 │   └── QuotaExceeded 403 quota_exceeded
 ├── NotFound 404 not_found
+│   └── ProcessingFailed 404 processing_failed
 ├── MethodNotAllowed 405 method_not_allowed
 ├── RequestTimeout 408 request_timeout
 ├── Conflict 409 conflict
@@ -147,6 +148,12 @@ class QuotaExceeded(Forbidden):
 
 class NotFound(MediaError):
     status, code, title = 404, "not_found", "There is no such thing here"
+
+
+class ProcessingFailed(NotFound):
+    """What is asked for is not there, and nothing on the way will bring it: the media is FAILED. The detail is the record's `error_message`."""
+
+    code, title = "processing_failed", "The processing of this media failed"
 
 
 class MethodNotAllowed(MediaError):
