@@ -48,6 +48,7 @@ MediaError 500 internal_error
 │   ├── Undecodable 422 undecodable
 │   └── OverLimits 422 over_limits
 ├── TooManyRequests 429 too_many_requests
+│   └── TooManyTasks 429 too_many_tasks
 ├── FieldsTooLarge 431 fields_too_large
 ├── ObjectCorrupt 500 object_corrupt
 ├── StartupError 500 startup_error
@@ -298,6 +299,12 @@ class OverLimits(Unprocessable):
 
 class TooManyRequests(MediaError):
     status, code, title = 429, "too_many_requests", "Too many requests"
+
+
+class TooManyTasks(TooManyRequests):
+    """Nobody knows when one of them will have ended: `Retry-After` is when it is worth asking."""
+
+    code, title = "too_many_tasks", "As many tasks as one caller may have are waiting or running"
 
 
 class FieldsTooLarge(MediaError):

@@ -71,13 +71,14 @@ class MediaRows:
         created_after: datetime | None = None,
         visible_to: str | None = None,
         include_hidden: bool = False,
+        quarantined: bool = False,
     ) -> tuple[list[Media], str | None]:
         """List media, newest id first, of ids below `after`; with the cursor of the next page, None at the end.
 
         `media_type` is exact or a range such as image/*; `visible_to` keeps what is public or that owner's own. Deleted media are never listed;
-        quarantined and expired ones with `include_hidden`. A page costs the same at any depth and any number of rows.
+        quarantined and expired ones with `include_hidden`, and with `quarantined` what is withheld alone. A page costs the same at any depth and any number of rows.
         """
-        filters = Filters(owner, tag, media_type, status, created_after, visible_to, include_hidden)
+        filters = Filters(owner, tag, media_type, status, created_after, visible_to, include_hidden, quarantined)
         return await self._transactions.read(lambda connection: page(connection, filters, limit=limit, after=after, now=self._clock.now()))
 
     async def change(

@@ -29,7 +29,7 @@ from mediacdn.ulids import is_ulid
 
 Asked = Request[Any, Any, Any]
 Direct = Callable[[Media, Caller], Awaitable[str | None]]
-_FILTERS = {"cursor", "limit", "owner", "tag", "type", "status", "created_after"}
+_FILTERS = {"cursor", "limit", "owner", "tag", "type", "status", "created_after", "quarantined"}
 
 
 class Patch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,10 +125,13 @@ def record_routes(
         media_type: Annotated[str | None, QueryParameter(name="type", description="A media type, or a range such as image/*")] = None,
         status: Status | None = None,
         created_after: Annotated[str | None, QueryParameter(name="created_after", schema_extra={"format": "date-time"})] = None,
+        quarantined: Annotated[
+            bool, QueryParameter(name="quarantined", description="What is withheld, and nothing else, with the reason; for admins")
+        ] = False,
     ) -> Page:
-        """Live media, newest first."""
+        """Live media, newest first; with `quarantined`, what is withheld, also where it has expired. A page may be shorter than `limit`: only `next` says where the list ends."""
         caller = await records.caller(request)
-        principal = access.needs(caller, Scope.READ)
+        principal = access.needs(caller, Scope.ADMIN if quarantined else Scope.READ)
         if unknown := sorted(set(request.query_params) - _FILTERS):
             raise InvalidParameter(f"{unknown[0][:60]!r} is not a filter; there are {', '.join(sorted(_FILTERS))}")
         if any(text is not None and "\x00" in text for text in (owner, tag, media_type)):
@@ -142,9 +145,11 @@ def record_routes(
             status=status,
             created_after=parameters.time("created_after", created_after) if created_after is not None else None,
             visible_to=None if access.sees_all(caller) else principal.id,
+            quarantined=quarantined,
         )
         shown = [media for media in page if await access.lists(media.card, caller, clock.now())]
-        return Page([addresses.record(media, storage=access.sees_storage(caller)) for media in shown], following)
+        storage = access.sees_storage(caller)
+        return Page([addresses.record(media, storage=storage, reason=quarantined) for media in shown], following)
 
     @get(
         "/v1/media/{media_id:str}/record",

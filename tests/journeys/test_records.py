@@ -123,6 +123,27 @@ def test_quarantine(server: Served, picture: bytes, media: str) -> None:
     assert server.client.post("/v1/media", content=picture, headers=server.auth("bob")).status_code == 200
 
 
+def test_what_is_withheld_is_listed_to_admins(server: Served, media: str) -> None:
+    admin, wanted = server.auth("root", "admin"), {"quarantined": "true"}
+
+    def listed() -> dict[str, Any]:
+        return {each["id"]: each for each in server.client.get("/v1/media", params=wanted, headers=admin).json()["items"]}
+
+    assert media not in listed()
+    server.client.post(f"/v1/media/{media}/quarantine", json={"reason": "seen on a list"}, headers=admin).raise_for_status()
+    assert (listed()[media]["quarantined"], listed()[media]["quarantine_reason"]) == (True, "seen on a list")
+    assert all(each["quarantined"] for each in listed().values())
+    plain = server.client.get("/v1/media", params={"limit": 200}, headers=admin).json()["items"]
+    assert media not in {each["id"] for each in plain}
+    assert not any("quarantine_reason" in each for each in plain)
+    refused = server.client.get("/v1/media", params=wanted, headers=server.auth())
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    assert server.client.get("/v1/media", params=wanted).status_code == 401
+    assert server.client.get("/v1/media", params={"quarantined": "perhaps"}, headers=admin).status_code == 400
+    server.client.delete(f"/v1/media/{media}/quarantine", headers=admin).raise_for_status()
+    assert media not in listed()
+
+
 def test_quarantine_of_one(server: Served, picture: bytes, media: str) -> None:
     admin = server.auth("root", "admin")
     twin = server.upload(picture, public="true")["id"]
