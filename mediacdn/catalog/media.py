@@ -121,12 +121,16 @@ class MediaRows:
 
         return await self._transactions.write(work, clash=DuplicateExists)
 
-    async def delete(self, id: str) -> tuple[Media | None, list[Change]]:
-        """Leave a tombstone and let go of the object, whose state becomes `deleting` with its last media; None when there is nothing to delete."""
+    async def delete(self, id: str, *, expired: bool = False) -> tuple[Media | None, list[Change]]:
+        """Leave a tombstone and let go of the object, whose state becomes `deleting` with its last media; None when there is nothing to delete, or, with `expired`,
+        when its time has not passed, or was prolonged.
+        """
 
         async def work(connection: AsyncConnection) -> tuple[Media | None, list[Change]]:
             now = self._clock.now()
             here = (media.c.id == id) & (media.c.state != GONE)
+            if expired:
+                here &= media.c.expires_at <= now
             digest = (await connection.execute(select(media.c.digest).where(media.c.id == id))).scalar_one_or_none()
             if digest is None:
                 return None, []

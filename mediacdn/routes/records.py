@@ -181,7 +181,11 @@ def record_routes(
         tags=["records"],
     )
     async def change(request: Asked, media_id: Id, data: Patch) -> Response[Record]:
-        """Change title, tags, visibility, expiry or metadata; `If-Match` with the record's ETag guards against lost updates."""
+        """Change title, tags, visibility, expiry or metadata; `If-Match` with the record's ETag guards against lost updates.
+
+        What has expired is 410 `media_expired` also to its owner. An admin may still change it, and with a later `expires_at` bring it back, until the sweep has taken its
+        bytes (`lifecycle.sweep_every`); 409 where the same bytes were uploaded anew meanwhile.
+        """
         caller = await records.caller(request)
         media = await records.actionable(caller, media_id, "write")
         headers = header_map(request.scope)

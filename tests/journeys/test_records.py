@@ -165,6 +165,27 @@ def test_expiry_is_gone_and_frees_the_digest(server: Served, picture: bytes) -> 
     assert server.client.get(f"/v1/media/{again['id']}").content == picture
 
 
+def test_what_has_expired_is_prolonged_by_an_admin_alone(server: Served, picture: bytes) -> None:
+    media = server.upload(picture, public="true", expires_in="1")["id"]
+    path, wish, admin = f"/v1/media/{media}/record", {"expires_at": "2999-01-01T00:00:00Z"}, server.auth("root", "admin")
+    time.sleep(1.2)
+    assert server.client.get(f"/v1/media/{media}").status_code == 410
+    for change in (wish, {"title": "late"}, {}):
+        refused = server.client.patch(path, json=change, headers=server.auth())
+        assert (refused.status_code, refused.json()["code"]) == (410, "media_expired"), change
+    assert server.client.patch(path, json={"title": "late"}, headers=admin).json()["expires_at"] is not None
+    assert server.client.get(f"/v1/media/{media}").status_code == 410
+    assert server.client.patch(path, json=wish, headers=admin).json()["expires_at"] == wish["expires_at"]
+    assert server.client.get(f"/v1/media/{media}").content == picture
+    assert server.upload(picture, public="true")["id"] == media, "it is what uploads are duplicates of, as before"
+    # Where its bytes have come anew meanwhile, they stay one media.
+    brief = server.upload(picture + b" ", public="true", expires_in="1")["id"]
+    time.sleep(1.2)
+    assert server.upload(picture + b" ", public="true")["id"] != brief
+    clash = server.client.patch(f"/v1/media/{brief}/record", json=wish, headers=admin)
+    assert (clash.status_code, clash.json()["code"]) == (409, "duplicate_exists")
+
+
 def test_explaining(server: Served, media: str) -> None:
     assert server.client.get(f"/v1/media/{media}/explain", headers=server.auth()).status_code == 403
     told = server.client.get(f"/v1/media/{media}/explain", headers=server.auth("root", "admin")).json()
