@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, patch
@@ -24,6 +25,7 @@ from mediacdn.routes import parameters
 from mediacdn.routes.callers import Callers, header_map
 from mediacdn.routes.contract import ACTS, CONDITIONS, IF_MATCH, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, answers, problems, reading
 from mediacdn.routes.media import ULID, Id
+from mediacdn.routes.pages import filled
 from mediacdn.routes.views import Addresses, Page, Record, record_etag
 from mediacdn.ulids import is_ulid
 
@@ -136,9 +138,8 @@ def record_routes(
             raise InvalidParameter(f"{unknown[0][:60]!r} is not a filter; there are {', '.join(sorted(_FILTERS))}")
         if any(text is not None and "\x00" in text for text in (owner, tag, media_type)):
             raise InvalidParameter("A filter cannot hold NUL")
-        page, following = await records.catalog.media.page(
-            limit=limit,
-            after=parameters.cursor(cursor),
+        read = partial(
+            records.catalog.media.page,
             owner=owner,
             tag=tag,
             media_type=media_type,
@@ -147,7 +148,12 @@ def record_routes(
             visible_to=None if access.sees_all(caller) else principal.id,
             quarantined=quarantined,
         )
-        shown = [media for media in page if await access.lists(media.card, caller, clock.now())]
+        shown, following = await filled(
+            lambda most, after: read(limit=most, after=after),
+            lambda media: access.lists(media.card, caller, clock.now()),
+            limit=limit,
+            after=parameters.cursor(cursor),
+        )
         storage = access.sees_storage(caller)
         return Page([addresses.record(media, storage=storage, reason=quarantined) for media in shown], following)
 
