@@ -11,8 +11,10 @@ from mediacdn.errors import (
     InsufficientScope,
     InvalidSignature,
     LinkRevoked,
+    MediaError,
     MediaExpired,
     NotFound,
+    ProcessingFailed,
     Quarantined,
     Unauthorized,
 )
@@ -37,6 +39,14 @@ class Caller(Struct, frozen=True):
 
     def owns(self, card: Card) -> bool:
         return self.principal is not None and self.principal.id == card.owner
+
+
+def _without_bytes(status: Status) -> MediaError:
+    return (
+        ProcessingFailed("The media has no bytes: to fetch it failed")
+        if status is Status.FAILED
+        else NotFound("The media has no bytes yet")
+    )
 
 
 class Access:
@@ -78,7 +88,7 @@ class Access:
         if card.state is not _LIVE or expired:
             self._refuse(card.state, expired, admin)
         if bytes_only and (not card.digest or card.status in _WITHOUT_BYTES):
-            raise NotFound("The media has no bytes yet")
+            raise _without_bytes(card.status)
         return card
 
     def act(self, card: Card | None, caller: Caller, now: datetime, action: str, verdict: bool | None = None) -> Card:

@@ -254,6 +254,7 @@ async def _rooms(
         new_id=new_id,
         clock=clock,
         attempts=config.jobs.attempts,
+        most=config.limits.tasks_per_caller,
         ring=rings,
     )
     watching = Watching(opened.catalog.jobs, lambda: bool(app.state.draining))

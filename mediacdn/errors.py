@@ -14,6 +14,7 @@ MediaError 500 internal_error
 │   ├── ContentRefused 403 content_refused
 │   └── QuotaExceeded 403 quota_exceeded
 ├── NotFound 404 not_found
+│   └── ProcessingFailed 404 processing_failed
 ├── MethodNotAllowed 405 method_not_allowed
 ├── RequestTimeout 408 request_timeout
 ├── Conflict 409 conflict
@@ -47,6 +48,7 @@ MediaError 500 internal_error
 │   ├── Undecodable 422 undecodable
 │   └── OverLimits 422 over_limits
 ├── TooManyRequests 429 too_many_requests
+│   └── TooManyTasks 429 too_many_tasks
 ├── FieldsTooLarge 431 fields_too_large
 ├── ObjectCorrupt 500 object_corrupt
 ├── StartupError 500 startup_error
@@ -147,6 +149,12 @@ class QuotaExceeded(Forbidden):
 
 class NotFound(MediaError):
     status, code, title = 404, "not_found", "There is no such thing here"
+
+
+class ProcessingFailed(NotFound):
+    """What is asked for is not there, and nothing on the way will bring it: the media is FAILED. The detail is the record's `error_message`."""
+
+    code, title = "processing_failed", "The processing of this media failed"
 
 
 class MethodNotAllowed(MediaError):
@@ -291,6 +299,12 @@ class OverLimits(Unprocessable):
 
 class TooManyRequests(MediaError):
     status, code, title = 429, "too_many_requests", "Too many requests"
+
+
+class TooManyTasks(TooManyRequests):
+    """Nobody knows when one of them will have ended: `Retry-After` is when it is worth asking."""
+
+    code, title = "too_many_tasks", "As many tasks as one caller may have are waiting or running"
 
 
 class FieldsTooLarge(MediaError):

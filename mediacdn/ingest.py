@@ -29,7 +29,7 @@ from mediacdn.interfaces import Clock, Counters, Storage
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.metering import Meter, batches, first, rejoined
 from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
-from mediacdn.sniff import HEAD, contradicts, extension, kind, sniff
+from mediacdn.sniff import HEAD, contradicts, extension, kind, refined, sniff
 from mediacdn.storage.placement import place
 
 
@@ -297,7 +297,7 @@ class Ingest:
 
     def judge(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, int, str]:
         """Tell from an upload's first bytes its type, the limit of its size, and the storage in which it belongs. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
-        media_type = sniff(head[:HEAD])
+        media_type = refined(sniff(head[:HEAD]), intake.media_type, intake.filename)
         limit = self._check_type(intake, media_type)
         if intake.size is not None and intake.size > limit:
             raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
@@ -305,7 +305,7 @@ class Ingest:
 
     def guess(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, str]:
         """As `judge`, of bytes that are too few to tell, or are not an upload's first: a type and a storage to begin with. Refuses nothing."""
-        media_type = sniff(head[:HEAD])
+        media_type = refined(sniff(head[:HEAD]), intake.media_type, intake.filename)
         return media_type, self._place(principal, intake, media_type)
 
     def landing(self, placement: str) -> str:

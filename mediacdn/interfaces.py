@@ -27,6 +27,7 @@ from mediacdn.model import (
     Scope,
     Season,
     Series,
+    Tool,
     Unit,
     Verdict,
 )
@@ -340,6 +341,15 @@ class UnitMade(Protocol):
 
     def file(self, path: str) -> AbstractAsyncContextManager[int]:
         """Driver promises: a read-only descriptor of a seekable file with the bytes that were published at `path`. Raises: NotFound, StorageUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Equipped(Protocol):
+    """Power of an action that works by programs or libraries of the machine: `mediacdn doctor` tells of them."""
+
+    async def equipment(self) -> Sequence[Tool]:
+        """Driver promises: looks anew, within seconds and without blocking; what is missing is told and not raised. Several actions may tell of the same."""
         ...
 
 

@@ -66,8 +66,8 @@ class Lifecycle:
         if gone:
             await self._reap()
 
-    async def _delete(self, media_id: str) -> bool:
-        gone, changed = await self._catalog.media.delete(media_id)
+    async def _delete(self, media_id: str, *, expired: bool = False) -> bool:
+        gone, changed = await self._catalog.media.delete(media_id, expired=expired)
         await self._told(changed)
         if gone is not None:
             self._files.drop(gone.storage, gone.storage_key)
@@ -147,8 +147,10 @@ class Lifecycle:
         retired = 0
         while ids := await self._catalog.media.expired():
             for media_id in ids:
-                await self.delete(media_id)
-                retired += 1
+                if await self._delete(media_id, expired=True):  # an admin may have prolonged it meanwhile
+                    await self.delete(media_id)  # what was made of it
+                    retired += 1
+            await self._reap()
         return retired
 
     async def supersede(self, grace: timedelta) -> int:

@@ -169,6 +169,16 @@ class Card(Struct, frozen=True):
     """Seconds for which an answer may be kept, where these bytes are soon not the last ones."""
 
 
+class Tool(Struct, frozen=True):
+    """A program or library of this machine that an action works by: what was found of it (version, where, what it can), and what to do where something is missing."""
+
+    name: str
+    found: str
+    fix: str = ""
+    usable: bool = True
+    """Whether the action works with what is there."""
+
+
 class Cookies(Struct, frozen=True):
     """What opens a part of a CDN to one reader: the cookies, the domain and path that they are for, and the absolute URL at which that part begins."""
 

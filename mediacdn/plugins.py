@@ -34,6 +34,11 @@ class Description(Struct, frozen=True):
     hooks: tuple[str, ...]
 
 
+def available() -> list[str]:
+    """Name the plugins that are installed, loaded or not."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
 class Plugins:
     """The loaded plugins, in the order of the configuration."""
 

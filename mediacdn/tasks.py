@@ -40,6 +40,7 @@ class Tasks:
         new_id: Callable[[], str],
         clock: Clock,
         attempts: int,
+        most: int = 0,
         ring: Callable[[Iterable[Job]], None] = lambda jobs: None,
     ) -> None:
         self.registry = registry
@@ -48,14 +49,18 @@ class Tasks:
         self._new_id = new_id
         self._clock = clock
         self._attempts = attempts
+        self._most = most
         self._ring = ring
 
-    async def ask(self, media: Media, name: str, arguments: Any, *, by: str | None, track: bool = True) -> tuple[Job, bool]:
+    async def ask(
+        self, media: Media, name: str, arguments: Any, *, by: str | None, track: bool = True, bounded: bool = True
+    ) -> tuple[Job, bool]:
         """Have a recipe done to a media, or find the task that does it, or did; True when it is to be run because of this.
 
         Without `track` a single step leaves no task behind when it has ended well; what has more of them is always tracked.
         A task that failed or was cancelled starts again, and so does a completed one of whose outputs one is deleted or expired.
-        Raises: NotFound (no such recipe), InvalidArgument, Unprocessable (it takes no media of this type), Conflict (there are no bytes to be read).
+        Who asks has at most `limits.tasks_per_caller` that have not ended, unless not `bounded`.
+        Raises: NotFound (no such recipe), InvalidArgument, Unprocessable (it takes no media of this type), Conflict (there are no bytes to be read), TooManyTasks.
         """
         recipe = self.registry.find(name)
         settled = self.registry.settle(recipe, arguments)
@@ -75,7 +80,7 @@ class Tasks:
             created_by=by,
             tracked=track or len(settled.steps) > 1,
         )
-        job, started, changes = await self._catalog.jobs.ask(new, again=again)
+        job, started, changes = await self._catalog.jobs.ask(new, again=again, most=self._most if bounded else 0)
         if started:
             self._ring([job])
         await self._told(changes)

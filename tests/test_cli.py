@@ -681,6 +681,7 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         "storage default",
         "auth jwt",
         "actions",
+        "libvips",
         "edge directory",
     )
     assert tuple(states) == parts
@@ -689,6 +690,7 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
     done = run("doctor", "--data", server.data)
     assert done.returncode == 0
     assert "an object was put, read and deleted" in done.stdout
+    assert re.search(r"libvips .*\d+\.\d+\.\d+, which reads JPEG, PNG, WebP, GIF, TIFF, AVIF", done.stdout)
     assert {each for each in set(server.data.rglob("*")) - before if each.is_file()} == set()
 
 
@@ -704,6 +706,11 @@ def test_doctor_finds_a_served_directory_healthy(server: Served) -> None:
         ("printf '[server]\\nhost = \"0.0.0.0\"' > m.toml", "development key", "fail"),
         ("printf 'plugins = [\"local\"]' > m.toml", "auth jwt", "fail"),
         ("printf 'plugins = [\"nonsense\"]' > m.toml", "plugins", "fail"),
+        (
+            'printf \'plugins = ["local", "jwt", "ffmpeg"]\\n[recipes]\\n%s\' "$(printf \'%s = {ffmpeg = "/nonsense"}\\n\' hls mp4 opus)" > m.toml',
+            "ffmpeg",
+            "fail",
+        ),
         ("printf 'nonsense = 1' > m.toml", "configuration", "fail"),
         ("printf '[database]\\nurl = \"postgresql://u@127.0.0.1:9/x\"' > m.toml", "catalog", "fail"),
         ("echo > file; printf '[edge]\\ndirectory = \"file/edge\"' > m.toml", "edge directory", "fail"),

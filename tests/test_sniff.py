@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mediacdn.sniff import HEAD, contradicts, extension, kind, sniff
+from mediacdn.sniff import HEAD, contradicts, extension, kind, refined, sniff
 
 OCTETS = "application/octet-stream"
 
@@ -172,10 +172,10 @@ BINARY = [
 TEXT = [
     ("UTF-8", "Grüße, 世界\n".encode(), "text/plain"),
     ("with a mark", b"\xef\xbb\xbfhello", "text/plain"),
-    ("UTF-16 with a mark", "hello".encode("utf-16"), "text/plain"),
-    ("UTF-16, big-endian with a mark", b"\xfe\xff" + "hello".encode("utf-16-be"), "text/plain"),
-    ("UTF-16 without a mark", "hello, world".encode("utf-16-le"), "text/plain"),
-    ("UTF-32 with a mark", "hello".encode("utf-32"), "text/plain"),
+    ("UTF-16 with a mark", "hello".encode("utf-16"), "text/plain;charset=utf-16"),
+    ("UTF-16, big-endian with a mark", b"\xfe\xff" + "hello".encode("utf-16-be"), "text/plain;charset=utf-16"),
+    ("UTF-16 without a mark", "hello, world".encode("utf-16-le"), "text/plain;charset=utf-16le"),
+    ("UTF-32 with a mark", "hello".encode("utf-32"), "text/plain;charset=utf-32"),
     ("a character cut off by the head", b"a" * (HEAD - 1) + "é".encode(), "text/plain"),
     ("a character cut off by the file", b"a" * 9 + "é".encode()[:1], OCTETS),
     ("Latin-1", "Grüße".encode("latin-1"), OCTETS),
@@ -497,3 +497,25 @@ if corpus := os.environ.get("MEDIACDN_CORPUS"):
         listed = [json.loads(line)["file"] for line in (Path(corpus) / "MANIFEST.jsonl").read_text().splitlines()]
         assert len(listed) > 400
         assert all((Path(corpus) / name).is_file() for name in listed)
+
+
+@pytest.mark.parametrize(
+    ("found", "declared", "filename", "told"),
+    [
+        ("text/plain", "text/csv", None, "text/csv"),
+        ("text/plain", "Text/CSV; charset=utf-8; header=present", "a.txt", "text/csv"),
+        ("text/plain", None, "Prices.CSV", "text/csv"),
+        ("text/plain", OCTETS, "prices.tsv", "text/tab-separated-values"),
+        ("text/plain", "text/plain", "prices.csv", "text/csv"),
+        ("text/plain;charset=utf-16", None, "prices.csv", "text/csv;charset=utf-16"),
+        ("text/plain", "text/markdown", "prices.csv", "text/plain"),
+        ("text/plain", None, "csv", "text/plain"),
+        ("text/plain", None, "prices.csv.txt", "text/plain"),
+        ("text/plain", "text/html", "page.html", "text/plain"),
+        ("text/html", "text/csv", "page.csv", "text/html"),
+        ("application/json", "text/csv", "rows.csv", "application/json"),
+        ("application/octet-stream", "text/csv", "rows.csv", "application/octet-stream"),
+    ],
+)
+def test_text_is_a_table_where_its_uploader_says_so(found: str, declared: str | None, filename: str | None, told: str) -> None:
+    assert refined(found, declared, filename) == told

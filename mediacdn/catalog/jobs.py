@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.tables import Json, Micros, jobs, media
 from mediacdn.catalog.transactions import Transactions
-from mediacdn.errors import Conflict, NotFound
+from mediacdn.errors import Conflict, NotFound, TooManyTasks
 from mediacdn.interfaces import Clock
 from mediacdn.model import Change, Division, Job, JobState, NewJob, State, Status, StepRun
 
@@ -172,10 +172,11 @@ class JobRows:
         """Read the one job of a fingerprint."""
         return await self._one(jobs.c.fingerprint == fingerprint)
 
-    async def ask(self, new: NewJob, *, again: bool = False) -> tuple[Job, bool, list[Change]]:
+    async def ask(self, new: NewJob, *, again: bool = False, most: int = 0) -> tuple[Job, bool, list[Change]]:
         """Record a job, or find the one of the same fingerprint; True when it is to be run because of this.
 
         One that failed or was cancelled starts again, and so does a completed one with `again`: what it had made is not there any more.
+        Raises: TooManyTasks, when whoever asks would have more than `most` that have not ended; 0 is no limit.
         """
         assert new.fingerprint is not None
 
@@ -184,11 +185,13 @@ class JobRows:
             fresh = self._transactions.insert(jobs).values(_row(new, now)).on_conflict_do_nothing(index_elements=["fingerprint"])
             created = (await connection.execute(fresh.returning(*COLUMNS))).one_or_none()
             if created is not None:
+                await self._bounded(connection, new.created_by, most)
                 return job_of(created), True, []
             over = (JobState.FAILED.value, JobState.CANCELLED.value, *((JobState.COMPLETED.value,) if again else ()))
             same = jobs.c.fingerprint == new.fingerprint
             restarted = await self._restart(connection, and_(same, jobs.c.state.in_(over)), now, tracked=new.tracked)
             if restarted is not None:
+                await self._bounded(connection, restarted.created_by, most)
                 return restarted, True, await self._moved(connection, [restarted], now)
             if new.tracked:  # also what somebody else did not care to
                 await connection.execute(update(jobs).where(same, not_(jobs.c.tracked)).values(tracked=True))
@@ -199,6 +202,14 @@ class JobRows:
             return job_of(row), False, []
 
         return await self._transactions.write(work)
+
+    async def _bounded(self, connection: AsyncConnection, by: str | None, most: int) -> None:
+        """Undo this transaction where it is one too many. Raises: TooManyTasks."""
+        if not most or by is None:
+            return
+        own = select(jobs.c.id).where(jobs.c.created_by == by, jobs.c.ended_at.is_(None)).limit(most + 1).subquery()
+        if (await connection.execute(select(func.count()).select_from(own))).scalar_one() > most:
+            raise TooManyTasks(f"You have {most} tasks that have not ended, which is as many as may wait", headers={"Retry-After": "60"})
 
     async def retry(self, id: str) -> tuple[Job, list[Change]]:
         """Start a failed or cancelled job again. Raises: NotFound; Conflict, when it is neither."""

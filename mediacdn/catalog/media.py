@@ -71,13 +71,14 @@ class MediaRows:
         created_after: datetime | None = None,
         visible_to: str | None = None,
         include_hidden: bool = False,
+        quarantined: bool = False,
     ) -> tuple[list[Media], str | None]:
         """List media, newest id first, of ids below `after`; with the cursor of the next page, None at the end.
 
         `media_type` is exact or a range such as image/*; `visible_to` keeps what is public or that owner's own. Deleted media are never listed;
-        quarantined and expired ones with `include_hidden`. A page costs the same at any depth and any number of rows.
+        quarantined and expired ones with `include_hidden`, and with `quarantined` what is withheld alone. A page costs the same at any depth and any number of rows.
         """
-        filters = Filters(owner, tag, media_type, status, created_after, visible_to, include_hidden)
+        filters = Filters(owner, tag, media_type, status, created_after, visible_to, include_hidden, quarantined)
         return await self._transactions.read(lambda connection: page(connection, filters, limit=limit, after=after, now=self._clock.now()))
 
     async def change(
@@ -120,12 +121,16 @@ class MediaRows:
 
         return await self._transactions.write(work, clash=DuplicateExists)
 
-    async def delete(self, id: str) -> tuple[Media | None, list[Change]]:
-        """Leave a tombstone and let go of the object, whose state becomes `deleting` with its last media; None when there is nothing to delete."""
+    async def delete(self, id: str, *, expired: bool = False) -> tuple[Media | None, list[Change]]:
+        """Leave a tombstone and let go of the object, whose state becomes `deleting` with its last media; None when there is nothing to delete, or, with `expired`,
+        when its time has not passed, or was prolonged.
+        """
 
         async def work(connection: AsyncConnection) -> tuple[Media | None, list[Change]]:
             now = self._clock.now()
             here = (media.c.id == id) & (media.c.state != GONE)
+            if expired:
+                here &= media.c.expires_at <= now
             digest = (await connection.execute(select(media.c.digest).where(media.c.id == id))).scalar_one_or_none()
             if digest is None:
                 return None, []

@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.rows import COLUMNS, media_of
-from mediacdn.catalog.tables import HERE, media, media_tags
+from mediacdn.catalog.tables import HERE, WITHHELD, media, media_tags
 from mediacdn.model import Media, State
 
 FEW = 1000
@@ -25,6 +25,8 @@ class Filters(Struct, frozen=True):
     created_after: datetime | None = None
     visible_to: str | None = None
     include_hidden: bool = False
+    quarantined: bool = False
+    """Those that are withheld, whatever else they are, and no others: originals, and what was withheld by itself and not with its source."""
 
 
 async def page(
@@ -52,7 +54,10 @@ def _visible(filters: Filters) -> list[list[ColumnElement[bool]]]:
 
 
 def _branch(filters: Filters, visible: list[ColumnElement[bool]], *, few: bool, after: str | None, now: datetime) -> Select[Any]:
-    statement = select(*COLUMNS).where(HERE, *visible, media.c.source_id.is_(None))  # derivatives are listed with what they were made of
+    listed: ColumnElement[bool] = media.c.source_id.is_(None)  # derivatives are listed with what they were made of
+    if filters.quarantined:
+        listed = and_(WITHHELD, or_(listed, media.c.quarantined_by == media.c.id))
+    statement = select(*COLUMNS).where(HERE, *visible, listed)
     walked = media.c.id
     if filters.tag is not None:
         # The same ids, but those of the index to walk: SQLite does not see through the join and would sort.
@@ -73,7 +78,7 @@ def _branch(filters: Filters, visible: list[ColumnElement[bool]], *, few: bool, 
             statement = statement.join(recent, recent.c.id == media.c.id)
         else:
             statement = statement.where(media.c.created_at > filters.created_after)
-    if not filters.include_hidden:
+    if not filters.include_hidden and not filters.quarantined:
         statement = statement.where(media.c.state == State.LIVE.value, or_(media.c.expires_at.is_(None), media.c.expires_at > now))
     return statement
 

@@ -75,6 +75,7 @@ Name = Text().with_variant(Text(collation="C"), "postgresql")
 """Text compared byte by byte, as SQLite does by itself: the order of ids is then the order of their times, whatever the server's locale."""
 
 HERE = text("state <> 'deleted'")
+WITHHELD = text("state = 'quarantined'")
 """The predicate of the list indexes. Queries must carry it literally, or neither planner may use a partial index."""
 
 DERIVED = text("source_id IS NOT NULL")
@@ -142,6 +143,7 @@ Index("media_digest", media.c.digest)
 Index("media_source", media.c.source_id, sqlite_where=DERIVED, postgresql_where=DERIVED)
 Index("media_expires", media.c.expires_at, sqlite_where=HERE, postgresql_where=HERE)
 Index("media_quarantined_by", media.c.quarantined_by)
+Index("media_withheld", media.c.id, sqlite_where=WITHHELD, postgresql_where=WITHHELD)
 
 media_tags = Table(
     "media_tags",
@@ -366,6 +368,9 @@ Index("jobs_ended", jobs.c.state, jobs.c.ended_at, sqlite_where=ENDED, postgresq
 Index("jobs_media", jobs.c.media_id, jobs.c.id)
 OF_ANOTHER = text("parent IS NOT NULL")
 Index("jobs_parent", jobs.c.parent, sqlite_where=OF_ANOTHER, postgresql_where=OF_ANOTHER)
+
+ASKED = text("created_by IS NOT NULL AND ended_at IS NULL")
+Index("jobs_asked", jobs.c.created_by, sqlite_where=ASKED, postgresql_where=ASKED)
 
 uploads = Table(
     "uploads",

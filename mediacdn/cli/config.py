@@ -71,12 +71,12 @@ def route(
 ) -> None:
     """Say which storage an upload of FILE would go to, which rule says so, and why those before it did not hold. The type is told by the file's bytes."""
     from mediacdn.config.storages import default_storage, landings
-    from mediacdn.sniff import HEAD, sniff
+    from mediacdn.sniff import HEAD, refined, sniff
     from mediacdn.storage.placement import ORIGINAL, Subject, conditions, consider
 
     config = settings(config_file, data).config
     with file.open("rb") as handle:
-        media_type = sniff(handle.read(HEAD))
+        media_type = refined(sniff(handle.read(HEAD)), None, file.name)
     size = file.stat().st_size
     variant = "" if variant == ORIGINAL else variant
     subject = Subject(media_type=media_type, size=size, tags=tags, owner=owner, public=public, variant=variant)

@@ -15,6 +15,7 @@ from mediacdn.errors import MediaError, Unavailable
 
 if TYPE_CHECKING:
     from mediacdn.config import Config
+    from mediacdn.model import Tool
     from mediacdn.plugins import Plugins
 
 ROOM_LEAST, ROOM_WANTED = 100_000_000, 1_000_000_000
@@ -70,7 +71,7 @@ def _table(findings: list[Finding]) -> None:
 
 
 async def _examine(config: "Config") -> list[Finding]:
-    from mediacdn.plugins import Plugins
+    from mediacdn.plugins import Plugins, available
 
     folder = Path(config.server.data)
     findings = [Finding("configuration", "ok", "every key is known and its value allowed"), *_machine(), _fence(config), *_folder(folder)]
@@ -78,7 +79,8 @@ async def _examine(config: "Config") -> list[Finding]:
         plugins = Plugins.load(config.plugins)
     except MediaError as error:
         return [*findings, Finding("plugins", "fail", error.detail, "correct `plugins`, or install what is missing")]
-    findings.append(Finding("plugins", "ok", ", ".join(config.plugins)))
+    others = ", ".join(each for each in available() if each not in config.plugins)
+    findings.append(Finding("plugins", "ok", ", ".join(config.plugins) + (f"; installed and not named: {others}" if others else "")))
     if folder.is_dir():  # noqa: ASYNC240 (nothing else runs here)
         return [*findings, *await _parts(config, plugins)]
     # A look changes nothing: what would be made in the data directory is made in one that goes away.
@@ -91,7 +93,7 @@ async def _parts(config: "Config", plugins: "Plugins") -> list[Finding]:
     findings += [each async for each in _storages(config, plugins)]
     findings += [each async for each in _authenticators(config, plugins)]
     findings += [each async for each in _inspectors(config, plugins)]
-    findings += [await _actions(config, plugins)]
+    findings += await _actions(config, plugins)
     return [*findings, *[each async for each in _edge(config, plugins)]]
 
 
@@ -302,22 +304,40 @@ async def _inspectors(config: "Config", plugins: "Plugins") -> AsyncIterator[Fin
             yield Finding(part, "ok", "it opens")
 
 
-async def _actions(config: "Config", plugins: "Plugins") -> Finding:
-    """Open every action and read every recipe, as server and worker do."""
+async def _actions(config: "Config", plugins: "Plugins") -> list[Finding]:
+    """Open every action and read every recipe, as server and worker do, and look at the programs and libraries that they work by."""
     import asyncio
 
     from prometheus_client import CollectorRegistry
 
     from mediacdn.drivers import open_actions, recipe_registry
+    from mediacdn.interfaces import Equipped
+    from mediacdn.model import Tool
 
+    equipment: dict[Tool, list[str]] = {}
     try:
         async with asyncio.timeout(PATIENCE), open_actions(config, plugins, CollectorRegistry()) as actions:
             recipes = recipe_registry(config, plugins, actions).all()
             for each in actions.values():
                 await _can_verify(getattr(each, "check", None))
+            equipped = {name: each for name, each in actions.items() if isinstance(each, Equipped)}
+        looks = await asyncio.gather(*(each.equipment() for each in equipped.values()), return_exceptions=True)
+        for name, tools in zip(equipped, looks, strict=True):
+            if isinstance(tools, BaseException):
+                raise tools
+            for tool in tools:
+                equipment.setdefault(tool, []).append(name)
     except Exception as error:
-        return Finding("actions", "fail", _sentence(error), "look at `plugins`, and at the tables [recipes.NAME]")
-    return Finding("actions", "ok", f"{', '.join(actions) or 'none'}; {len(recipes)} recipes")
+        return [Finding("actions", "fail", _sentence(error), "look at `plugins`, and at the tables [recipes.NAME]")]
+    return [
+        Finding("actions", "ok", f"{', '.join(actions) or 'none'}; {len(recipes)} recipes"),
+        *(_equipped(tool, names) for tool, names in equipment.items()),
+    ]
+
+
+def _equipped(tool: "Tool", actions: list[str]) -> Finding:
+    state = "fail" if not tool.usable else "warn" if tool.fix else "ok"
+    return Finding(tool.name, state, f"{tool.found} (for {', '.join(actions)})", tool.fix)
 
 
 async def _edge(config: "Config", plugins: "Plugins") -> AsyncIterator[Finding]:

@@ -168,7 +168,7 @@ class Client(TaskVerbs, TitleVerbs):
         return replace(await self._transport.read(response, Record), revision=response.headers.get("ETag"))
 
     async def list(self, *, limit: int | None = None, page_size: int = 100, **filters: str) -> AsyncIterator[Record]:
-        """Go through the records, newest first, at most `limit`; `filters` are owner, tag, type, status and created_after."""
+        """Go through the records, newest first, at most `limit`; `filters` are owner, tag, type, status and created_after, and quarantined for admins."""
         cursor: str | None = None
         left = limit
         while left is None or left > 0:

@@ -251,6 +251,8 @@ class Limits(Section, frozen=True):
     max_subtitles_size: Count = 2_000_000
     max_subtitles: Amount = 64
     """Languages of one media."""
+    tasks_per_caller: Amount = 1000
+    """Tasks that one caller may have asked for and that have not ended; 0 is no limit. Admins are not counted."""
     counters: str = "memory"
     """The driver that counts for the rates, with its own table [limits.NAME]; "memory" is each server process for itself."""
     drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)

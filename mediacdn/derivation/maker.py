@@ -18,7 +18,7 @@ from mediacdn.derivation.units import Stored, unit_step
 from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
 from mediacdn.interfaces import Action, Clock, Divisible, Storage
-from mediacdn.model import Card, Change, Derivation, Event, Kept, Made, Media, Status, Unit
+from mediacdn.model import ByteRange, Card, Change, Derivation, Event, Kept, Made, Media, Status, Unit
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
 from mediacdn.storage.placement import place
@@ -139,6 +139,14 @@ class Maker:
         growing = await self._catalog.derivatives.find(_growing(step, source))
         if growing is not None:
             await self._told((await self._catalog.media.delete(growing.id))[1])
+
+    async def head(self, source: Media, most: int) -> bytes:
+        """The first bytes of a media. Raises: NotFound, ObjectCorrupt, StorageUnavailable."""
+        storage, size = self._storages.get(source.storage), min(most, source.size)
+        if storage is None or not size:
+            return b""
+        async with storage.open(source.storage_key, ByteRange(0, size)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
 
     async def variant(self, source: Media, action: str, spec: Mapping[str, Any], text: str, most: int, *, of: str) -> Kept:
         """Make an ad-hoc variant of the media `of`, which `source` is or shows; known by `text`, of which a media has at most `most`. Raises: as `run`."""

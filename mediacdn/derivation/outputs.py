@@ -12,7 +12,7 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.packages import SUBTITLES
 from mediacdn.derivation.composing import FRESH_WHILE_GROWING, Composing
 from mediacdn.derivation.variants import Form, Known, keep, named
-from mediacdn.errors import NotFound
+from mediacdn.errors import NotFound, ProcessingFailed
 from mediacdn.http.languages import LONGEST, language_tag
 from mediacdn.model import Card, Status
 
@@ -24,6 +24,7 @@ SINGLE = {
 """Derivatives that are read by a name alone, and the relationships that these are."""
 MOUNTS = ("hls", "dash", "storyboard")
 """Relationships of packages, and where nothing stands but what is composed."""
+STREAMS = ("hls", "dash")
 MANIFESTS = frozenset({"application/vnd.apple.mpegurl", "application/dash+xml"})
 BELOW = rf"/(?:{'|'.join(map(re.escape, SINGLE))}|subtitles/[A-Za-z0-9-]{{1,{LONGEST}}}|(?:{'|'.join(MOUNTS)})(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){{1,8}})"
 """The paths that there can be."""
@@ -34,6 +35,7 @@ class Outputs:
     """Finds outputs, and remembers them for as long as the media's card stays what it was."""
 
     def __init__(self, catalog: Catalog, composing: Composing | None = None) -> None:
+        self._media = catalog.media
         self._packages = catalog.packages
         self._composing = composing
         self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
@@ -48,22 +50,30 @@ class Outputs:
         self._known.pop((form.card.id, form.mark.rpartition("~")[0]), None)
 
     async def form(self, card: Card, below: str) -> Form:
-        """What is at the path `below`, with its slash, a media that the caller may read. Raises: NotFound."""
+        """What is at the path `below`, with its slash, a media that the caller may read. Raises: NotFound; ProcessingFailed for a stream that will not come."""
         known = self.peek(card, below)
         if known is not None:
             return known
         if not _BELOW.fullmatch(below):
             raise NotFound()
         name, _, path = below[1:].partition("/")
-        form = None if self._composing is None else await self._composing.form(card, below)
-        if form is not None:
-            pass
-        elif name == "subtitles":
-            form = await self._single(card, SUBTITLES + (language_tag(path) or path), below)
-        else:
-            form = await (self._file(card, name, path, below) if path else self._single(card, SINGLE[name], below))
+        try:
+            form = await self._found(card, name, path, below)
+        except NotFound:
+            if card.status is not Status.FAILED or name not in STREAMS:
+                raise
+            media = await self._media.get(card.id)  # whoever waits for a stream need wait no longer
+            raise ProcessingFailed(media.error_message if media is not None else None) from None
         keep(self._known, (card.id, below), Known(card, form), KEPT)
         return form
+
+    async def _found(self, card: Card, name: str, path: str, below: str) -> Form:
+        form = None if self._composing is None else await self._composing.form(card, below)
+        if form is not None:
+            return form
+        if name == "subtitles":
+            return await self._single(card, SUBTITLES + (language_tag(path) or path), below)
+        return await (self._file(card, name, path, below) if path else self._single(card, SINGLE[name], below))
 
     async def _file(self, card: Card, mount: str, path: str, below: str) -> Form:
         found = await self._packages.find(card.id, mount, path)

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.config import Variants as Settings
 from mediacdn.derivation.maker import Maker
 from mediacdn.errors import Gone, InvalidArgument, MediaError, NotFound, OverLimits, Undecodable
+from mediacdn.formats.transparency import HEAD, transparency
 from mediacdn.http.media_types import matches
 from mediacdn.http.negotiation import Preferences, preferences
 from mediacdn.interfaces import Action, Clock
@@ -202,14 +204,18 @@ class Variants:
         return media
 
     async def _look(self, card: Card) -> tuple[bool, bool]:
-        """Whether the picture has transparent parts, and whether it moves; as long as nobody has looked, what its type could have."""
+        """Whether the picture has transparent parts, and whether it moves; as long as nobody has looked, what its header says, or what its type could have."""
         seen = self._looks.get(card.id)
         if seen is not None and seen[0] is card:
             return seen[1], seen[2]
         source = await self._source(card)
         facts = source.facts
-        alpha = bool(facts.get("has_alpha", source.media_type not in OPAQUE))
-        motion = int(facts.get("frames", 1)) > 1
+        alpha, motion = facts.get("has_alpha"), int(facts.get("frames", 1)) > 1
+        if alpha is None and source.media_type not in OPAQUE:
+            with suppress(MediaError):  # which whoever makes the form will meet, and tell
+                alpha, moves = transparency(source.media_type, await self._maker.head(source, HEAD))
+                motion = motion or bool(moves)
+        alpha = source.media_type not in OPAQUE if alpha is None else bool(alpha)
         keep(self._looks, card.id, (card, alpha, motion), KEPT)
         return alpha, motion
 

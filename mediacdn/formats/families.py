@@ -99,7 +99,7 @@ _EXTENSIONS = {
     "video/mpeg": "mpg", "video/mp2t": "ts", "video/x-flv": "flv", "video/3gpp": "3gp", "video/3gpp2": "3g2",
     "audio/mpeg": "mp3", "audio/mp4": "m4a", "audio/aac": "aac", "audio/ogg": "ogg", "audio/flac": "flac", "audio/wav": "wav", "audio/webm": "weba", "audio/x-matroska": "mka",
     "audio/amr": "amr", "audio/aiff": "aiff", "audio/midi": "mid",
-    "text/plain": "txt", "text/html": "html", "text/vtt": "vtt", "application/xhtml+xml": "xhtml", "application/xml": "xml", "application/json": "json",
+    "text/plain": "txt", "text/csv": "csv", "text/tab-separated-values": "tsv", "text/html": "html", "text/vtt": "vtt", "application/xhtml+xml": "xhtml", "application/xml": "xml", "application/json": "json",
     "application/x-subrip": "srt", "application/vnd.apple.mpegurl": "m3u8", "application/dash+xml": "mpd",
     "application/pdf": "pdf", "application/rtf": "rtf", "application/postscript": "ps", "application/epub+zip": "epub", "application/msword": "doc",
     "application/vnd.ms-excel": "xls", "application/vnd.ms-powerpoint": "ppt",

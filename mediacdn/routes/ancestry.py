@@ -13,6 +13,7 @@ from mediacdn.interfaces import Clock
 from mediacdn.model import Media, Scope
 from mediacdn.routes.contract import READS_RECORD, WITH_TOKEN, problems
 from mediacdn.routes.media import ULID, Id
+from mediacdn.routes.pages import filled
 from mediacdn.routes.parameters import cursor as read_cursor
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Page
@@ -34,8 +35,12 @@ def ancestry_routes(records: Records, rows: AncestryRows, *, access: Access, add
             raise InvalidParameter("'relationship' cannot hold NUL")
         principal = access.needs(caller, Scope.READ)
         kin = Kin(relationship, None if access.sees_all(caller) else principal.id)
-        page, following = await listing(media_id, kin, limit=limit, after=read_cursor(cursor))
-        shown = [media for media in page if await access.lists(media.card, caller, clock.now())]
+        shown, following = await filled(
+            lambda most, after: listing(media_id, kin, limit=most, after=after),
+            lambda media: access.lists(media.card, caller, clock.now()),
+            limit=limit,
+            after=read_cursor(cursor),
+        )
         return Page([addresses.record(media, storage=access.sees_storage(caller)) for media in shown], following)
 
     @get("/v1/media/{media_id:str}/ancestors", responses=problems(*READS_RECORD), security=WITH_TOKEN, tags=["ancestry"])

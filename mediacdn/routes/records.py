@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, patch
@@ -24,12 +25,13 @@ from mediacdn.routes import parameters
 from mediacdn.routes.callers import Callers, header_map
 from mediacdn.routes.contract import ACTS, CONDITIONS, IF_MATCH, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, answers, problems, reading
 from mediacdn.routes.media import ULID, Id
+from mediacdn.routes.pages import filled
 from mediacdn.routes.views import Addresses, Page, Record, record_etag
 from mediacdn.ulids import is_ulid
 
 Asked = Request[Any, Any, Any]
 Direct = Callable[[Media, Caller], Awaitable[str | None]]
-_FILTERS = {"cursor", "limit", "owner", "tag", "type", "status", "created_after"}
+_FILTERS = {"cursor", "limit", "owner", "tag", "type", "status", "created_after", "quarantined"}
 
 
 class Patch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,26 +127,35 @@ def record_routes(
         media_type: Annotated[str | None, QueryParameter(name="type", description="A media type, or a range such as image/*")] = None,
         status: Status | None = None,
         created_after: Annotated[str | None, QueryParameter(name="created_after", schema_extra={"format": "date-time"})] = None,
+        quarantined: Annotated[
+            bool, QueryParameter(name="quarantined", description="What is withheld, and nothing else, with the reason; for admins")
+        ] = False,
     ) -> Page:
-        """Live media, newest first."""
+        """Live media, newest first; with `quarantined`, what is withheld, also where it has expired. A page may be shorter than `limit`: only `next` says where the list ends."""
         caller = await records.caller(request)
-        principal = access.needs(caller, Scope.READ)
+        principal = access.needs(caller, Scope.ADMIN if quarantined else Scope.READ)
         if unknown := sorted(set(request.query_params) - _FILTERS):
             raise InvalidParameter(f"{unknown[0][:60]!r} is not a filter; there are {', '.join(sorted(_FILTERS))}")
         if any(text is not None and "\x00" in text for text in (owner, tag, media_type)):
             raise InvalidParameter("A filter cannot hold NUL")
-        page, following = await records.catalog.media.page(
-            limit=limit,
-            after=parameters.cursor(cursor),
+        read = partial(
+            records.catalog.media.page,
             owner=owner,
             tag=tag,
             media_type=media_type,
             status=status,
             created_after=parameters.time("created_after", created_after) if created_after is not None else None,
             visible_to=None if access.sees_all(caller) else principal.id,
+            quarantined=quarantined,
         )
-        shown = [media for media in page if await access.lists(media.card, caller, clock.now())]
-        return Page([addresses.record(media, storage=access.sees_storage(caller)) for media in shown], following)
+        shown, following = await filled(
+            lambda most, after: read(limit=most, after=after),
+            lambda media: access.lists(media.card, caller, clock.now()),
+            limit=limit,
+            after=parameters.cursor(cursor),
+        )
+        storage = access.sees_storage(caller)
+        return Page([addresses.record(media, storage=storage, reason=quarantined) for media in shown], following)
 
     @get(
         "/v1/media/{media_id:str}/record",
@@ -176,7 +187,11 @@ def record_routes(
         tags=["records"],
     )
     async def change(request: Asked, media_id: Id, data: Patch) -> Response[Record]:
-        """Change title, tags, visibility, expiry or metadata; `If-Match` with the record's ETag guards against lost updates."""
+        """Change title, tags, visibility, expiry or metadata; `If-Match` with the record's ETag guards against lost updates.
+
+        What has expired is 410 `media_expired` also to its owner. An admin may still change it, and with a later `expires_at` bring it back, until the sweep has taken its
+        bytes (`lifecycle.sweep_every`); 409 where the same bytes were uploaded anew meanwhile.
+        """
         caller = await records.caller(request)
         media = await records.actionable(caller, media_id, "write")
         headers = header_map(request.scope)

@@ -1,15 +1,17 @@
 """Subtitles of a media: given in a language, replaced, and taken away. They are read like any other output, and listed by the manifests of streams."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
-from litestar import HttpMethod, Request, Response, delete, put, route
+from litestar import HttpMethod, Request, Response, delete, get, put, route
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import Parameter as Param
 from litestar.params import QueryParameter
 from litestar.response.base import ASGIResponse
+from msgspec import Struct
 
 from mediacdn.access import Access
 from mediacdn.catalog.packages import SUBTITLES, PackageRows
@@ -32,9 +34,10 @@ from mediacdn.errors import (
 from mediacdn.http.languages import language_tag
 from mediacdn.ingest import Ingest
 from mediacdn.lifecycle import Lifecycle
+from mediacdn.model import Media
 from mediacdn.routes.bodies import raw
 from mediacdn.routes.callers import header_map
-from mediacdn.routes.contract import ACTS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
+from mediacdn.routes.contract import ACTS, READS_RECORD, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHING, answers, problems
 from mediacdn.routes.media import ASKED, BYTES, Id, Reads
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Record
@@ -49,6 +52,24 @@ _BODY = RequestBody(
     description="WebVTT or SubRip, in UTF-8; which of the two is told by the text itself.",
     content={name: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)) for name in ("text/vtt", "application/x-subrip")},
 )
+
+
+class SubtitlesView(Struct, frozen=True):
+    """Subtitles of one language: the tag, what viewers are shown of it, and the text at `url`, below which a prefix link reads it too."""
+
+    language: str
+    label: str
+    url: str
+    media_type: str
+    size: int
+    digest: str
+    created_at: datetime
+
+
+class SubtitlesList(Struct, frozen=True):
+    """All of them, by their tags; there are at most `limits.max_subtitles`."""
+
+    items: list[SubtitlesView]
 
 
 @dataclass
@@ -91,6 +112,19 @@ def subtitle_routes(
         if found is None:
             raise InvalidParameter(f"{language[:60]!r} is no language tag, such as en or pt-BR")
         return found
+
+    @get("/v1/media/{media_id:str}/subtitles", responses=problems(*READS_RECORD), security=WITH_TOKEN, tags=["streams"])
+    async def listed(request: Asked, media_id: Id) -> SubtitlesList:
+        """The languages in which a media has subtitles, and where they are read."""
+        await records.allowed(await records.caller(request), media_id)
+        return SubtitlesList([view(each, media_id) for each in await rows.subtitles(media_id)])  # theirs are the rights of the media
+
+    def view(each: Media, media_id: str) -> SubtitlesView:
+        assert each.relationship is not None
+        language = each.relationship.removeprefix(SUBTITLES)
+        where = addresses.url(f"/v1/media/{media_id}/subtitles/{language}")
+        label = str(each.facts.get("label", language))
+        return SubtitlesView(language, label, where, each.media_type, each.size, each.digest, each.created_at)
 
     @put(
         "/v1/media/{media_id:str}/subtitles/{language:str}",
@@ -165,4 +199,4 @@ def subtitle_routes(
         """The same below a prefix token."""
         return await reads.answer(request.scope, media_id, token, rest=f"/subtitles/{language}")  # type: ignore[no-any-return]
 
-    return [give, take, read, read_by_prefix]
+    return [listed, give, take, read, read_by_prefix]

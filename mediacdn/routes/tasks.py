@@ -11,9 +11,19 @@ from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
 from mediacdn.access import Access, Caller
-from mediacdn.errors import Conflict, InvalidArgument, NotFound, Overloaded, TooLarge, TooManyRequests, Unauthorized, Unprocessable
+from mediacdn.errors import (
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    TooManyRequests,
+    TooManyTasks,
+    Unauthorized,
+    Unprocessable,
+)
 from mediacdn.interfaces import Clock
-from mediacdn.model import Job
+from mediacdn.model import Job, Scope
 from mediacdn.recipes.descriptors import Descriptor
 from mediacdn.routes.contract import ACTS, NEEDS_TOKEN, READS_RECORD, WITH_TOKEN, OptionalBody, answers, problems
 from mediacdn.routes.media import ULID, Id
@@ -102,7 +112,7 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
         operation_class=OptionalBody,
         responses={
             **answers(Task, "The task that does this already, or has done it"),
-            **problems(*ACTS, Conflict, InvalidArgument, Unprocessable, TooLarge),
+            **problems(*ACTS, Conflict, InvalidArgument, Unprocessable, TooLarge, TooManyTasks),
         },
         response_headers=[_LOCATION],
         security=WITH_TOKEN,
@@ -112,12 +122,13 @@ def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: A
         """Have a recipe done to a media: 202 and the task that will do it, or 200 and the one that does or did the same.
 
         A failed or cancelled task starts again (202), as does a completed one whose output was deleted. Media of a type that the recipe does not take are 422:
-        415 would speak of this request's own body (RFC 9110 section 15.5.16), which is fine.
+        415 would speak of this request's own body (RFC 9110 section 15.5.16), which is fine. Who has `limits.tasks_per_caller` tasks that have not ended gets 429; admins
+        are not counted.
         """
         caller = await records.caller(request)
         media = await records.actionable(caller, media_id, "write")
-        wish = data or Wish()
-        job, started = await tasks.ask(media, code, wish.args, by=caller.principal.id if caller.principal else None, track=wish.track)
+        wish, by = data or Wish(), caller.principal.id if caller.principal else None
+        job, started = await tasks.ask(media, code, wish.args, by=by, track=wish.track, bounded=not caller.has(Scope.ADMIN))
         location = addresses.url(f"/v1/media/tasks/{job.id}")
         return Response(show_task(job), status_code=202 if started else 200, headers={"Location": location})
 

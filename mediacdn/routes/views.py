@@ -55,6 +55,8 @@ class Record(Struct, frozen=True, kw_only=True):
     updated_at: datetime
     expires_at: datetime | None
     quarantined: bool
+    quarantine_reason: str | UnsetType | None = UNSET
+    """Only in the list of what is withheld."""
     upload_time: datetime
     urls: Urls
     ignored: tuple[str, ...] | UnsetType = UNSET
@@ -87,8 +89,8 @@ class Addresses:
     def url(self, path: str) -> str:
         return self._prefix + path
 
-    def record(self, media: Media, *, storage: bool, ignored: tuple[str, ...] | UnsetType = UNSET) -> Record:
-        """The record; without `storage`, where the bytes lie is left out."""
+    def record(self, media: Media, *, storage: bool, reason: bool = False, ignored: tuple[str, ...] | UnsetType = UNSET) -> Record:
+        """The record; without `storage`, where the bytes lie is left out, and without `reason`, why it is withheld."""
         original = self.url(f"/v1/media/{media.id}")
         return Record(
             id=media.id,
@@ -122,6 +124,7 @@ class Addresses:
             updated_at=media.updated_at,
             expires_at=media.expires_at,
             quarantined=media.state is State.QUARANTINED,
+            quarantine_reason=media.quarantine_reason if reason else UNSET,
             upload_time=media.created_at,
             urls=Urls(
                 original,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mediacdn import Argument, Kit, Made, MadeFile, Sink, Source, Undecodable, Unit, UnitMade
+from mediacdn import Argument, Kit, Made, MadeFile, Sink, Source, Tool, Undecodable, Unit, UnitMade
 from mediacdn_ffmpeg import command, plan, playlists
 from mediacdn_ffmpeg.config import RENDITION, HlsConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, SURE
@@ -37,6 +37,9 @@ class ChunkedHls:
             Argument(name="chunk", type="integer", default=config.chunk, min=1, max=3600, summary="Seconds of a long film that are made at once"),
             Argument(name="whole", type="integer", default=config.whole, min=0, max=1 << 20, summary="Seconds up to which a film is made in one piece"),
         )  # fmt: skip
+
+    async def equipment(self) -> Sequence[Tool]:
+        return await self._making.equipment()
 
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
         return await self._plain.run(source, spec, sink)

@@ -3,14 +3,15 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from mediacdn import Argument, Kit, Made, MadeFile, Sandbox, Sink, Source, Undecodable, open_sandbox
+from mediacdn import Argument, Kit, Made, MadeFile, Sandbox, Sink, Source, Tool, Undecodable, open_sandbox
 from mediacdn_ffmpeg import request
 from mediacdn_ffmpeg.config import LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
@@ -64,6 +65,9 @@ class Facts:
 
     def __init__(self, looking: Looking) -> None:
         self._looking = looking
+
+    async def equipment(self) -> Sequence[Tool]:
+        return [Tool("PyAV", f"{version('av')}, by which films are looked at: no ffprobe is needed")]
 
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
         async with source.file() as file:

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 
-from mediacdn import Argument, Fence, Kit, Made, OverLimits, Sandbox, Sink, Source, Undecodable, open_sandbox
+from mediacdn import Argument, ConfigError, Fence, Kit, Made, OverLimits, Sandbox, Sink, Source, Tool, Undecodable, open_sandbox
 from mediacdn_ffmpeg import command, program
 from mediacdn_ffmpeg.config import EncodeConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS
@@ -41,6 +41,15 @@ class Making:
             program=self._program.path, tonemaps=self._program.tonemaps, demuxer=DEMUXERS[media_type], crf=spec["crf"], preset=spec["preset"],
             threads=self.config.threads, pixels=self.config.max_pixels,
         )  # fmt: skip
+
+    async def equipment(self) -> Sequence[Tool]:
+        """What there is of ffmpeg, looked for anew."""
+        try:
+            found = await program.find(self.config.ffmpeg)
+        except ConfigError as error:
+            return [Tool("ffmpeg", error.detail, program.FIX, usable=False)]
+        lacks = "" if found.tonemaps else "; it lacks zscale, so that HDR is not brought to what every screen shows"
+        return [Tool("ffmpeg", f"{found.version} at {found.path}{lacks}", program.FIX if lacks else "")]
 
     @property
     def tools(self) -> dict[str, str]:
@@ -116,6 +125,9 @@ class Mp4:
             ),
             *quality(config),
         )
+
+    async def equipment(self) -> Sequence[Tool]:
+        return await self._making.equipment()
 
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
         making, media_type = self._making, source.media.media_type

@@ -1,6 +1,7 @@
 """The page `/v1/media/{id}/player`, to be embedded: it plays the stream beside it, by hls.js or by the browser itself.
 
-It is the same for every media and says nothing of any: what it plays it asks for by relative addresses, and so with the right that its own address carries.
+It is the same for every media and says nothing of any: what it plays, and what keeps it, it asks for by relative addresses, and so with the right that its own address
+carries. Of the page nothing is kept: another release's page, or another policy, counts at once. It names its scripts by what is in them, which may be kept.
 Its policy lets it load from this server alone, and run nothing but the two scripts here.
 """
 
@@ -17,19 +18,19 @@ STYLE = (
     "html,body{margin:0;height:100%;background:#000}video{width:100%;height:100%;display:block}"
     "p{position:fixed;top:0;left:0;right:0;margin:0;padding:1rem;color:#fff;background:#000c;font:1rem sans-serif;overflow-wrap:anywhere}p[hidden]{display:none}"
 )
-PAGE = f"""<!DOCTYPE html>
+PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Player</title>
-<style>{STYLE}</style>
+<style>{style}</style>
 </head>
 <body>
 <video id="video" controls playsinline preload="metadata" poster="poster"></video>
 <p id="told" role="status" hidden></p>
-<script src="../../player/hls.min.js"></script>
-<script src="../../player/player.js"></script>
+<script src="../../player/hls.min.js?v={library}"></script>
+<script src="../../player/player.js?v={script}"></script>
 </body>
 </html>
 """
@@ -42,7 +43,19 @@ SCRIPT = """'use strict';
     401: 'a link is needed', 403: 'the link is not valid, or was revoked', 404: 'there is no stream', 410: 'the link or the film has expired',
     451: 'it is withheld',
   };
+  const cannot = words => tell('It cannot be played' + (words ? ': ' + words : ''));
+  const because = status => cannot(why[status] || (status ? 'the server says ' + status : ''));
   let mended = 0, pause = 2;
+  // A stream that is not there is asked for again, unless the server says that none will come.
+  const missing = (said, again) => {
+    try {
+      const {code, detail} = JSON.parse(said);
+      if (code === 'processing_failed') return cannot(detail);
+    } catch { /* no problem document */ }
+    tell('There is no stream yet; it is asked for again');
+    setTimeout(again, pause * 1000);
+    pause = Math.min(60, pause * 1.5);
+  };
   if (self.Hls && Hls.isSupported()) {
     // A worker would be a script of a blob, which the page's policy does not let in.
     // Subtitles are the browser's to show.
@@ -62,18 +75,20 @@ SCRIPT = """'use strict';
       const status = error.response ? error.response.code : 0;
       if (error.type === Hls.ErrorTypes.MEDIA_ERROR && mended++ < 3) return hls.recoverMediaError();
       if (error.details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR && status === 404) {
-        // Nobody but the record says whether one is still being made.
-        tell('There is no stream yet; it is asked for again');
-        setTimeout(() => hls.loadSource(manifest), pause * 1000);
-        pause = Math.min(60, pause * 1.5);
-        return;
+        return missing(error.networkDetails && error.networkDetails.responseText, () => hls.loadSource(manifest));
       }
-      tell('It cannot be played' + (why[status] ? ': ' + why[status] : status ? ' (' + status + ')' : ''));
+      because(status);
       hls.destroy();
     });
     hls.loadSource(manifest);
     hls.attachMedia(video);
   } else if (video.canPlayType('application/vnd.apple.mpegurl')) {
+    video.addEventListener('error', async () => {
+      const answer = await fetch(manifest).catch(() => ({status: 0}));
+      if (answer.status === 404) return missing(await answer.text(), () => { video.src = manifest; });
+      because(answer.ok ? 0 : answer.status);
+    });
+    video.addEventListener('loadedmetadata', () => { told.hidden = true; });
     video.src = manifest;
   } else {
     tell('This browser plays no streams');
@@ -96,10 +111,12 @@ def player_routes() -> list[Any]:
     licence = (files("mediacdn_ffmpeg") / "web" / "hls.js.LICENSE").read_bytes()
     scripts = {"hls.min.js": library, "player.js": SCRIPT.encode(), "hls.js.LICENSE.txt": licence}
     told = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
-    page_told = {**told, "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": _DAY}
+    page_told = {**told, "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+    marks = {"library": sha256(library).hexdigest()[:16], "script": sha256(SCRIPT.encode()).hexdigest()[:16]}
+    written = PAGE.format(style=STYLE, **marks).encode()
 
     def page() -> Response[bytes]:
-        return Response(PAGE.encode(), media_type="text/html", headers=page_told)
+        return Response(written, media_type="text/html", headers=page_told)
 
     def script(name: str) -> Response[bytes]:
         if name not in scripts:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from mediacdn import ConfigError
 
+FIX = "as root: apt-get install -y --no-install-recommends ffmpeg; or pip install 'mediacdn[ffmpeg]', which brings one; or name it in [recipes.hls] ffmpeg"
 _NEEDED = {"-encoders": ("libx264", "aac"), "-protocols": ("fd",), "-filters": ("scale", "split")}
 
 

@@ -1,10 +1,10 @@
 """The drivers of what shows a film or a piece of sound before it is played: a preview, a cover, an outline as a picture, how loud it is; and Opus to listen to."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mediacdn import Argument, Kit, Made, Sink, Source, Undecodable
+from mediacdn import Argument, Kit, Made, Sink, Source, Tool, Undecodable
 from mediacdn_ffmpeg import command, request
 from mediacdn_ffmpeg.config import EncodeConfig, LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS, SOUNDS
@@ -113,6 +113,9 @@ class Opus:
 
     def __init__(self, making: Making) -> None:
         self._making = making
+
+    async def equipment(self) -> Sequence[Tool]:
+        return await self._making.equipment()
 
     async def run(self, source: Source, spec: Mapping[str, Any], sink: Sink) -> Made:
         making, media_type = self._making, source.media.media_type

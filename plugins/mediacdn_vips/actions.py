@@ -2,16 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 
-from mediacdn import Argument, ConfigError, InvalidArgument, Kit, Made, OverLimits, Sandbox, Sink, Source, Undecodable, open_sandbox
+from mediacdn import Argument, ConfigError, InvalidArgument, Kit, Made, OverLimits, Sandbox, Sink, Source, Tool, Undecodable, open_sandbox
 from mediacdn_vips.arguments import arguments
 from mediacdn_vips.config import FactsConfig, ImageConfig
+from mediacdn_vips.equipment import tools
 from mediacdn_vips.request import Limits, Seen, Spec, Work
 
 _CALL = "mediacdn_vips.child:run"
@@ -35,6 +36,9 @@ class _Action:
     @property
     def accepts(self) -> tuple[str, ...]:
         return self._accepts
+
+    async def equipment(self) -> Sequence[Tool]:
+        return await tools(svg=self._config.svg)
 
     async def _seen(self, work: Work, source: Source, *others: int) -> Seen:
         if source.media.size > self._config.max_bytes:

@@ -10,7 +10,7 @@ from ulid import ULID
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.jobs import Held, Lane
-from mediacdn.errors import Conflict, NotFound
+from mediacdn.errors import Conflict, NotFound, TooManyTasks
 from mediacdn.model import Job, JobState, Media, NewJob, StepRun
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +41,37 @@ async def test_asking_twice_is_one_job(catalog: Catalog) -> None:
     assert (again.id, created) == (job.id, False)
     assert await catalog.jobs.by_fingerprint("f") == await catalog.jobs.get(job.id) == job
     assert await catalog.jobs.get("none") is None
+
+
+async def test_there_is_an_end_to_what_one_may_have_waiting(catalog: Catalog, clock: Any) -> None:
+    first, _, _ = await catalog.jobs.ask(new("1", created_by="ada"), most=2)
+    await catalog.jobs.ask(new("2", created_by="ada"), most=2)
+    with pytest.raises(TooManyTasks):
+        await catalog.jobs.ask(new("3", created_by="ada"), most=2)
+    assert await catalog.jobs.by_fingerprint("3") is None, "it was not recorded"
+    assert (await catalog.jobs.ask(new("2", created_by="ada"), most=2))[1] is False, "what is there already is no more than before"
+    assert (await catalog.jobs.ask(new("4", created_by="eve"), most=2))[1] is True
+    assert (await catalog.jobs.ask(new("5"), most=2))[1] is True, "nobody's"
+    await catalog.jobs.cancel(first.id)
+    assert (await catalog.jobs.ask(new("3", created_by="ada"), most=2))[1] is True
+    with pytest.raises(TooManyTasks):
+        await catalog.jobs.ask(new("1", created_by="ada"), most=2)
+    again = await catalog.jobs.get(first.id)
+    assert again is not None
+    assert again.state is JobState.CANCELLED, "nor is one started again"
+    assert (await catalog.jobs.ask(new("6", created_by="ada")))[1] is True
+
+
+async def test_counting_them_walks_an_index(catalog: Catalog) -> None:
+    explain = "EXPLAIN QUERY PLAN " if catalog.dialect == "sqlite" else "EXPLAIN "
+
+    async def look(connection: Any) -> str:
+        if catalog.dialect == "postgresql":  # whose planner reads so small a table whole
+            await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        plan = await connection.exec_driver_sql(explain + "SELECT id FROM jobs WHERE created_by = 'ada' AND ended_at IS NULL LIMIT 3")
+        return "\n".join(str(row) for row in plan)
+
+    assert "jobs_asked" in await catalog._transactions.read(look)
 
 
 async def test_asking_at_once_is_one_job(catalog: Catalog) -> None:

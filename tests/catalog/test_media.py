@@ -219,6 +219,10 @@ async def test_expired(catalog: Catalog, media_like: Make, store: Any, clock: An
     clock.pass_by(hours=2)
     assert await catalog.media.expired() == [sooner.id, later.id]
     assert await catalog.media.expired(1) == [sooner.id]
+    await catalog.media.change(sooner.id, {"expires_at": clock.now() + timedelta(hours=1)}, dedupe_key=None, version=None)
+    assert (await catalog.media.delete(sooner.id, expired=True))[0] is None, "prolonged since it was listed"
+    await catalog.media.change(sooner.id, {"expires_at": sooner.expires_at}, dedupe_key=None, version=None)
+    assert await catalog.media.expired(1) == [sooner.id]
     await catalog.media.delete(sooner.id)
     assert await catalog.media.expired() == [later.id]
 

@@ -88,6 +88,23 @@ async def test_hidden(catalog: Catalog, media_like: Make, store: Any, clock: Any
     for more in ({}, {"tag": "t"}, {"visible_to": "ada"}, {"owner": "ada"}):
         assert await names(catalog, **more) == "l", more
         assert await names(catalog, include_hidden=True, **more) == "leq", more
+        assert await names(catalog, quarantined=True, **more) == "q", more
+
+
+async def test_withheld(catalog: Catalog, media_like: Make, store: Any, clock: Any) -> None:
+    """Originals, expired ones too, and what was withheld by itself; not what goes with its source, which is listed."""
+    film = await store(media_like("f", title="f", expires_at=clock.now() + timedelta(seconds=1)))
+    other = await store(media_like("o", title="o"))
+    await store(media_like("s", title="s", source_id=film.id, derivation_key="s", relationship="poster", expires_at=film.expires_at))
+    alone = await store(media_like("p", title="p", source_id=other.id, derivation_key="p", relationship="poster"))
+    await catalog.media.quarantine(film.id, scope="digest", reason="bad")
+    await catalog.media.quarantine(alone.id, scope="media", reason=None)
+    clock.pass_by(seconds=2)
+    assert await names(catalog, quarantined=True) == "pf"
+    await catalog.media.release(film.id)
+    assert await names(catalog, quarantined=True) == "p"
+    await catalog.media.delete(alone.id)
+    assert await names(catalog, quarantined=True) == ""
 
 
 async def test_cursor_holds_while_rows_come_and_go(catalog: Catalog, media_like: Make, store: Any) -> None:
@@ -131,6 +148,7 @@ LISTS: list[tuple[str, dict[str, Any], int]] = [
     ("media_status", {"status": "FAILED"}, 0),
     ("media_tags", {"tag": "t1"}, 0),
     ("media_public", {"visible_to": "o1"}, 2),
+    ("media_withheld", {"quarantined": True}, 0),
     ("media_created", {"created_after": datetime(2029, 12, 31, 23, tzinfo=UTC)}, 1),
 ]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediacdn.http.media_types import matches, most_specific, normalise
+from mediacdn.http.media_types import content_type_of, matches, most_specific, normalise
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,8 @@ def test_normal_form_is_stable(value: str) -> None:
         ("image/png", "image/png", True),
         ("image/png", "image/pngx", False),
         ("image/*", "imagex/png", False),
+        ("text/plain", "text/plain;charset=utf-16", True),
+        ("text/*", "text/plain;charset=utf-16", True),
         ("image/*", "video/mp4", False),
         ("image/gif", "image/png", False),
         ("*/png", "image/png", False),
@@ -83,3 +85,22 @@ def test_most_specific() -> None:
     assert most_specific(limits, "image/png") == 1
     assert most_specific({"video/*": 2}, "image/png") is None
     assert most_specific({"image/*": 0, "*/*": 5}, "image/png") == 0
+
+
+@pytest.mark.parametrize(
+    ("media_type", "written"),
+    [
+        ("text/plain", "text/plain; charset=utf-8"),
+        ("text/csv", "text/csv; charset=utf-8"),
+        ("text/plain;charset=utf-16", "text/plain;charset=utf-16"),
+        ("text/csv;charset=utf-16le", "text/csv;charset=utf-16le"),
+        ("text/html", "text/html"),
+        ("image/png", "image/png"),
+    ],
+)
+def test_a_charset_is_told_where_it_is_known(media_type: str, written: str) -> None:
+    assert content_type_of(media_type) == written
+
+
+def test_a_limit_by_type_holds_whatever_the_charset() -> None:
+    assert most_specific({"text/plain": 1, "*/*": 2}, "text/plain;charset=utf-16") == 1

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -104,6 +105,14 @@ def test_subtitles_come_and_go(server: Served, film: bytes) -> None:
     assert told["facts"] == {"language": "en", "label": "en", "cues": 1}
     assert master().count("TYPE=SUBTITLES") == 1
     assert given(server, media, "pt-br", SRT, label="Portugu\u00eas").status_code == 201
+    told_of = get(f"{below}/subtitles", headers=server.auth("bob", "read")).json()["items"]
+    assert [(each["language"], each["label"], each["url"], each["media_type"]) for each in told_of] == [
+        ("en", "en", f"{below}/subtitles/en", "text/vtt"),
+        ("pt-BR", "Portugu\u00eas", f"{below}/subtitles/pt-BR", "text/vtt"),
+    ]
+    for each in told_of:
+        text = get(each["url"]).content
+        assert (each["size"], each["digest"]) == (len(text), sha256(text).hexdigest())
     listed = master()
     assert re.findall(r'TYPE=SUBTITLES,.*NAME="([^"]*)".*URI="([^"]*)"', listed) == [
         ("en", "subtitles/en.m3u8"),
@@ -128,6 +137,7 @@ def test_subtitles_come_and_go(server: Served, film: bytes) -> None:
     [child] = server.client.get(f"{below}/derivatives", params={"relationship": "subtitles:pt-BR"}, headers=server.auth()).json()["items"]
     server.client.delete(f"/v1/media/{child['id']}", headers=server.auth("root", "admin")).raise_for_status()
     assert master() == plain
+    assert get(f"{below}/subtitles", headers=server.auth()).json() == {"items": []}
 
 
 def test_made_anew_the_stream_lists_them_still(server: Served, film: bytes) -> None:
@@ -173,6 +183,9 @@ def test_who_may_not_gives_none(server: Served, private: str) -> None:
     picture = server.upload(b"\x89PNG\r\n\x1a\n" + b"x" * 20)["id"]
     assert given(server, picture, "en").status_code == 422  # 415 would speak of the subtitles that were sent
     assert server.client.get(f"/v1/media/{private}/subtitles/xh").status_code == 401
+    assert server.client.get(f"/v1/media/{private}/subtitles").status_code == 401
+    unknown = f"/v1/media/{'0' * 26}/subtitles"
+    assert server.client.get(unknown, headers=server.auth()).status_code == 404
 
 
 def test_there_is_an_end_to_languages(server: Served, film: bytes) -> None:
@@ -192,6 +205,7 @@ def test_withheld_they_are_read_by_nobody(server: Served, film: bytes) -> None:
     server.client.post(f"/v1/media/{media}/quarantine", json={"scope": "media"}, headers=admin).raise_for_status()
     everything = [*paths, f"/v1/media/{media}/hls/master.m3u8", f"/v1/media/{media}/dash/manifest.mpd"]
     assert [server.client.get(path).status_code for path in everything] == [451] * 5
+    assert server.client.get(f"/v1/media/{media}/subtitles", headers=server.auth()).status_code == 451
 
 
 def test_dash_is_the_same_segments(server: Served, private: str, link: str) -> None:

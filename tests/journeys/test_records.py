@@ -123,6 +123,27 @@ def test_quarantine(server: Served, picture: bytes, media: str) -> None:
     assert server.client.post("/v1/media", content=picture, headers=server.auth("bob")).status_code == 200
 
 
+def test_what_is_withheld_is_listed_to_admins(server: Served, media: str) -> None:
+    admin, wanted = server.auth("root", "admin"), {"quarantined": "true"}
+
+    def listed() -> dict[str, Any]:
+        return {each["id"]: each for each in server.client.get("/v1/media", params=wanted, headers=admin).json()["items"]}
+
+    assert media not in listed()
+    server.client.post(f"/v1/media/{media}/quarantine", json={"reason": "seen on a list"}, headers=admin).raise_for_status()
+    assert (listed()[media]["quarantined"], listed()[media]["quarantine_reason"]) == (True, "seen on a list")
+    assert all(each["quarantined"] for each in listed().values())
+    plain = server.client.get("/v1/media", params={"limit": 200}, headers=admin).json()["items"]
+    assert media not in {each["id"] for each in plain}
+    assert not any("quarantine_reason" in each for each in plain)
+    refused = server.client.get("/v1/media", params=wanted, headers=server.auth())
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    assert server.client.get("/v1/media", params=wanted).status_code == 401
+    assert server.client.get("/v1/media", params={"quarantined": "perhaps"}, headers=admin).status_code == 400
+    server.client.delete(f"/v1/media/{media}/quarantine", headers=admin).raise_for_status()
+    assert media not in listed()
+
+
 def test_quarantine_of_one(server: Served, picture: bytes, media: str) -> None:
     admin = server.auth("root", "admin")
     twin = server.upload(picture, public="true")["id"]
@@ -142,6 +163,27 @@ def test_expiry_is_gone_and_frees_the_digest(server: Served, picture: bytes) -> 
     again = server.upload(picture, public="true")
     assert again["id"] != media
     assert server.client.get(f"/v1/media/{again['id']}").content == picture
+
+
+def test_what_has_expired_is_prolonged_by_an_admin_alone(server: Served, picture: bytes) -> None:
+    media = server.upload(picture, public="true", expires_in="1")["id"]
+    path, wish, admin = f"/v1/media/{media}/record", {"expires_at": "2999-01-01T00:00:00Z"}, server.auth("root", "admin")
+    time.sleep(1.2)
+    assert server.client.get(f"/v1/media/{media}").status_code == 410
+    for change in (wish, {"title": "late"}, {}):
+        refused = server.client.patch(path, json=change, headers=server.auth())
+        assert (refused.status_code, refused.json()["code"]) == (410, "media_expired"), change
+    assert server.client.patch(path, json={"title": "late"}, headers=admin).json()["expires_at"] is not None
+    assert server.client.get(f"/v1/media/{media}").status_code == 410
+    assert server.client.patch(path, json=wish, headers=admin).json()["expires_at"] == wish["expires_at"]
+    assert server.client.get(f"/v1/media/{media}").content == picture
+    assert server.upload(picture, public="true")["id"] == media, "it is what uploads are duplicates of, as before"
+    # Where its bytes have come anew meanwhile, they stay one media.
+    brief = server.upload(picture + b" ", public="true", expires_in="1")["id"]
+    time.sleep(1.2)
+    assert server.upload(picture + b" ", public="true")["id"] != brief
+    clash = server.client.patch(f"/v1/media/{brief}/record", json=wish, headers=admin)
+    assert (clash.status_code, clash.json()["code"]) == (409, "duplicate_exists")
 
 
 def test_explaining(server: Served, media: str) -> None:

@@ -193,8 +193,13 @@ def test_what_cannot_be_made_is_said(server: Served, film: bytes) -> None:
     assert found["status"] == "FAILED"
     assert re.fullmatch(r"The film is damaged, cut short, or of a kind that is not read here.*", found["error_message"])
     assert server.client.get(f"/v1/media/{found['id']}", headers=server.auth()).content == cut, "the original is kept"
-    never = server.client.get(f"/v1/media/{found['id']}/hls/master.m3u8", headers=server.auth())
-    assert (never.status_code, never.json()["detail"]) == (404, "There is no such file of the hls of this media")
+    for manifest in ("hls/master.m3u8", "dash/manifest.mpd"):
+        answer = server.client.get(f"/v1/media/{found['id']}/{manifest}", headers=server.auth())
+        assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (404, "processing_failed", found["error_message"])
+        assert server.client.get(f"/v1/media/{found['id']}/{manifest}").status_code == 401, "nothing is said to those who may not read it"
+    assert server.client.get(f"/v1/media/{found['id']}/mp4", headers=server.auth()).json()["code"] == "not_found", (
+        "a task may still be asked for"
+    )
 
 
 def test_sound_streams_and_has_an_outline(server: Served, tmp_path: Path) -> None:
@@ -217,7 +222,10 @@ def test_the_player_has_a_strict_policy(server: Served, link: str) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "*" not in policy
-    for script in re.findall(r'src="([^"]+\.js)"', page.text):
+    assert page.headers["cache-control"] == "no-cache"
+    scripts = re.findall(r'src="([^"]+\.js\?v=[0-9a-f]{16})"', page.text)
+    assert len(scripts) == 2
+    for script in scripts:
         url = httpx.URL(f"{server.url}{link}/player").join(script)
         assert server.client.get(url).headers["content-type"].startswith("text/javascript")
     assert server.client.get("/v1/player/secrets").status_code == 404
@@ -289,4 +297,29 @@ def test_the_player_says_what_keeps_it_and_begins_once_there_is_a_stream(server:
         page.goto(f"{server.url}{link.replace('/s/p1.', '/s/p1.0', 1)}/player")
         page.wait_for_function(seen, timeout=10_000)
         assert page.inner_text("#told") == "It cannot be played: the link is not valid, or was revoked"
+        browser.close()
+
+
+@pytest.mark.parametrize("by_itself", [False, True], ids=["hls.js", "a browser that plays HLS itself"])
+def test_the_player_says_what_failed_and_asks_no_more(server: Served, film: bytes, by_itself: bool) -> None:
+    failed = settled(server, server.upload(film[: len(film) // 3], public="true")["id"])
+    program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    if program is None:
+        pytest.fail("Chromium is missing; as root: apt-get install -y --no-install-recommends chromium-headless-shell")
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        if by_itself:  # as far as the page can tell: it is given no hls.js, and told that what it cannot play it can
+            page.add_init_script("HTMLMediaElement.prototype.canPlayType = () => 'maybe'")
+            page.route("**/hls.min.js*", lambda route: route.fulfill(status=200, content_type="text/javascript", body=""))
+        page.clock.install()
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith("master.m3u8") else None)
+        page.goto(f"{server.url}/v1/media/{failed['id']}/player")
+        page.wait_for_function("() => !document.getElementById('told').hidden", timeout=10_000)
+        assert page.inner_text("#told") == f"It cannot be played: {failed['error_message']}"
+        before = len(asked)
+        page.clock.fast_forward(120_000)
+        page.evaluate("() => fetch('poster')")  # a round trip: what was asked for before it has been seen
+        assert len(asked) == before
         browser.close()

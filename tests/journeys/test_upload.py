@@ -156,6 +156,23 @@ def test_the_type_comes_from_the_bytes(server: Served, body: bytes, declared: st
         assert answer.json()["code"] == "type_mismatch"
 
 
+@pytest.mark.parametrize(
+    ("body", "filename", "told"),
+    [
+        (b"name,price\ntea,3\n", "prices.csv", "text/csv; charset=utf-8"),
+        ("name,price\nth\u00e9,3\n".encode("utf-16"), "prices.csv", "text/csv;charset=utf-16"),
+        ("th\u00e9 vert".encode("utf-16"), "notes.txt", "text/plain;charset=utf-16"),
+        ("th\u00e9 noir".encode(), "notes.txt", "text/plain; charset=utf-8"),
+    ],
+)
+def test_text_says_its_charset_and_tables_that_they_are(server: Served, body: bytes, filename: str, told: str) -> None:
+    media = server.upload(body, public="true", filename=filename)
+    assert media["kind"] == "text"
+    answer = server.client.get(f"/v1/media/{media['id']}")
+    assert (answer.content, answer.headers["content-type"]) == (body, told)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 PARAMETERS = [
     ({"publik": "true"}, "did you mean 'public'"),
     ({"public": "maybe"}, "true or false"),

@@ -96,6 +96,23 @@ def _tasks(server: Served, media: str) -> list[dict[str, Any]]:
     return items
 
 
+def test_before_anybody_looked_the_header_says_whether_it_is_transparent(tmp_path: Path) -> None:
+    """There is no worker: a reader who takes neither WebP nor AVIF gets a photo as JPEG, and as PNG only what has transparent parts."""
+    with served(tmp_path, TOML, arguments=("--no-worker",)) as own:
+        for kind, mode, wanted in (
+            ("WEBP", "RGB", "JPEG"),
+            ("AVIF", "RGB", "JPEG"),
+            ("PNG", "RGB", "JPEG"),
+            ("WEBP", "RGBA", "PNG"),
+            ("AVIF", "RGBA", "PNG"),
+        ):
+            kept = io.BytesIO()
+            Image.new(mode, (320, 200), (20, 90, 160, 100)[: len(mode)]).save(kept, kind)
+            media = own.upload(kept.getvalue(), public="true")
+            assert media["facts"] == {}
+            assert shown(own.client.get(f"/v1/media/{media['id']}/thumb")).format == wanted, (kind, mode)
+
+
 def test_a_thumbnail_in_the_format_that_the_reader_takes(server: Served) -> None:
     media = server.upload(photo(640, 320, (20, 90, 160)), public="true", filename="sea.side.jpg")["id"]
     for accept, kind in ((WEBP["Accept"], "WEBP"), ("*/*", "JPEG"), ("image/png;q=0.1", "JPEG")):

@@ -115,6 +115,21 @@ def test_media_that_are_withheld_are_worked_on_for_nobody(server: Served, media:
     assert (ask(server, media, who=admin).status_code, ask(server, media, who=admin).json()["code"]) == (409, "conflict")
 
 
+def test_there_is_an_end_to_the_tasks_of_one_caller(plugin: dict[str, str], tmp_path: Path) -> None:
+    toml = workshop.TOML + "[limits]\nuploads_per_second = 0\ntasks_per_caller = 2\n"
+    with served(tmp_path / "data", toml, environ=plugin) as own:
+        first, second, third = (own.upload(png(8, 8, bytes([number]))) for number in range(3))
+        assert [ask(own, each).status_code for each in (first, second)] == [202, 202]
+        refused = ask(own, third)
+        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "too_many_tasks", "60")
+        assert own.client.get(f"/v1/media/{third['id']}/tasks", headers=own.auth()).json()["items"] == []
+        again = ask(own, first)
+        assert again.status_code == 200, "what waits already is told of"
+        assert ask(own, third, who=("root", "admin")).status_code == 202, "an admin's are not counted"
+        own.client.delete(f"/v1/media/tasks/{again.json()['id']}", headers=own.auth()).raise_for_status()
+        assert ask(own, third, code="toned", args={"tone": "warm"}).status_code == 202
+
+
 def test_the_timeline(server: Served, bench: Bench, task: dict[str, Any]) -> None:
     job = bench.lease(task["id"])
     running = StepRun(name="scale", action="bench", state=JobState.PROCESSING, started_at=job.started_at, input="ab" * 32)
