@@ -17,6 +17,7 @@ from msgspec import Struct
 from benchmarks import cores, reader, wrk
 from benchmarks.browser import HEADERS, Ask, Checker, Client, compare, head_sizes, zipf
 from benchmarks.corpus import FILM, LINKS, PICTURES, Corpus
+from benchmarks.logs import Logs
 from benchmarks.machine import progress
 from benchmarks.peers.caddy import Caddy
 from benchmarks.peers.nginx import Nginx
@@ -65,7 +66,7 @@ PAIRS = (
     Pair("1 MB public : nginx sendfile", "large", "nginx", "large", 0.8, 1.0, 16),
     Pair("1 MB public, discarded : nginx sendfile", "large", "nginx", "large", 0.8, 1.0, 16, discards=True),
     Pair("10 KB public : nginx sendfile", "public", "nginx", "public"),
-    Pair("10 KB public : nginx proxy_cache", "public", "nginx", "proxied"),
+    Pair("10 KB public : nginx proxy_cache", "public", "proxy", "proxied"),
     Pair("10 KB public : Varnish hit", "public", "varnish", "public"),
     Pair("10 KB public : Caddy file_server", "public", "caddy", "public"),
 )
@@ -86,8 +87,8 @@ class Turn(Struct, frozen=True):
 class Side:
     """A running server with its lists of requests, one a form."""
 
-    def __init__(self, name: str, url: str, pids: Sequence[int], folder: Path) -> None:
-        self.name, self.url = name, url
+    def __init__(self, name: str, url: str, pids: Sequence[int], folder: Path, logs: Sequence[Path]) -> None:
+        self.name, self.url, self._logs = name, url, logs
         self._pids = list(pids)
         self._folder = folder
         self._asks: dict[str, list[Ask]] = {}
@@ -104,26 +105,32 @@ class Side:
 
     def warm(self, form: str) -> None:
         """Ask for everything once: what is measured afterwards are hits."""
-        client, seen = Client(self.url), set()
-        for each in self._asks[form]:
-            if (about := each.path.partition("?")[0] + each.header) not in seen:
-                seen.add(about)
-                compare(client, each)
+        client, seen, logs = Client(self.url), set(), Logs(self._logs)
+        try:
+            for each in self._asks[form]:
+                if (about := each.path.partition("?")[0] + each.header) not in seen:
+                    seen.add(about)
+                    compare(client, each)
+        except RuntimeError as exc:
+            raise RuntimeError(f"{self.name}, {form}: {exc}\n{logs.since()}") from exc
         client.close()
 
     def turn(self, form: str, order: "Order", start: int, seconds: float, connections: int, *, discards: bool = False) -> Turn:
-        """Load one form for so long. Raises: RuntimeError for a failed request or a wrong answer."""
+        """Load one form for so long. Raises: RuntimeError for a failed request or a wrong answer, with what the server's logs say of them."""
         numbers, file = ([], None) if form in IN_TURN else (order.numbers, order.file)
         checker = Checker(self.url, self._asks[form], numbers, start, CHECKED / self._rates.get(form, 10_000.0))
-        meter, began = cores.Meter(self._pids), time.perf_counter()
+        logs, meter, began = Logs(self._logs), cores.Meter(self._pids), time.perf_counter()
         try:
-            if discards:
-                answers, _, took = reader.read(self.url, [each.path for each in self._asks[form]], seconds, connections)
-                load = wrk.Load(answers, took, 0, 0, 0.0, 0.0)
-            else:
-                load = wrk.play(self.url, self._file(form), order.headers, file, start, seconds, connections)
-        finally:
-            compared = checker.done()
+            try:
+                if discards:
+                    answers, _, took = reader.read(self.url, [each.path for each in self._asks[form]], seconds, connections)
+                    load = wrk.Load(answers, took, 0, 0, 0.0, 0.0)
+                else:
+                    load = wrk.play(self.url, self._file(form), order.headers, file, start, seconds, connections)
+            finally:
+                compared = checker.done()
+        except RuntimeError as exc:
+            raise RuntimeError(f"{self.name}, {form}: {exc}\n{logs.since()}") from exc
         used = meter.used()
         rate = self._rates[form] = load.requests / load.seconds
         return Turn(rate, used / (time.perf_counter() - began), used / load.requests * 1e6, load.p99, compared)
@@ -166,13 +173,12 @@ class Ring:
     def _ours(self, server: Mediacdn, private: dict[str, str], public: dict[str, str], links: int) -> None:
         paths = {name: f"/v1/media/{media}" for name, media in public.items()}
         self.asks: dict[tuple[str, str], list[Ask]] = {}
-        self._side("mediacdn", server.url, [server.pid], self.corpus.links(private, links), lambda name: paths[name], {"public"})
+        signed, logs = self.corpus.links(private, links), [self._folder / "mediacdn.log"]
+        self._side(Side("mediacdn", server.url, [server.pid], self._folder, logs), signed, lambda name: paths[name], {"public"})
 
-    def _side(
-        self, name: str, url: str, pids: Sequence[int], signed: list[tuple[str, str]], plain: Callable[[str], str], forms: set[str]
-    ) -> Side:
+    def _side(self, side: Side, signed: list[tuple[str, str]], plain: Callable[[str], str], forms: set[str]) -> None:
         """Make a side: the forms over `signed` where there are links, those over plain paths where `public` is among the forms, and others named by their prefix."""
-        corpus, side = self.corpus, Side(name, url, pids, self._folder)
+        corpus, name, url = self.corpus, side.name, side.url
         lists: dict[str, list[Ask]] = {}
         if signed:
             lists["signed"] = [Ask(path, 200, corpus.body(file)) for file, path in signed]
@@ -206,13 +212,14 @@ class Ring:
                 side.add(form, asks)
                 self.asks[name, form] = asks
         self.sides[name] = side
-        return side
 
     def _peers(self, names: set[str], wanted: dict[str, int], links: int) -> None:
         """Start each peer twice: as it is, to see the sizes of its heads, and filled up to ours."""
-        if names & {"nginx", "varnish"}:
-            self._peer("nginx", wanted, links, lambda fills: self._nginx(fills), {"public", "proxied"})
+        if names & {"nginx", "proxy", "varnish"}:
+            self._peer("nginx", wanted, links, lambda fills: self._nginx("nginx", fills), {"public"})
         origin = self.sides["nginx"].url if "nginx" in self.sides else ""
+        if "proxy" in names:
+            self._peer("proxy", wanted, 0, lambda fills: self._nginx("proxy", fills, origin), {"proxied"})
         files, folder = self.corpus.files, self._folder
         if "varnish" in names:
             self._peer(
@@ -243,11 +250,14 @@ class Ring:
                 "litestar", wanted, 0, lambda fills: Uvicorn("litestar_routes", log, files, fill=fills.get("route", "-")), {"route", "file"}
             )
 
-    def _nginx(self, fills: dict[str, str]) -> Nginx:
-        return Nginx(self._folder, f"{self._folder}/nginx-access.log combined buffer=64k flush=1s", files=self.corpus.files, fills=fills)
+    def _nginx(self, name: str, fills: dict[str, str], origin: str = "") -> Nginx:
+        log = f"{self._folder}/{name}-access.log combined buffer=64k flush=1s"
+        return Nginx(self._folder / name, log, files=self.corpus.files, fills=fills, origin=origin)
 
     def _peer(self, name: str, wanted: dict[str, int], links: int, start: Callable[[dict[str, str]], Peer], forms: set[str]) -> None:
-        measured = [form for form in ("signed", "revalidated", "public", "range", "route") if form in forms or (links and form in wanted)]
+        measured = [
+            form for form in ("signed", "revalidated", "public", "range", "route", "proxied") if form in forms or (links and form in wanted)
+        ]
         probes = dict.fromkeys(measured, "-")
         for attempt in range(2):
             with cores.pinned(self._core):
@@ -257,7 +267,8 @@ class Ring:
             signed = (
                 [(file, peer.signed(file, expires + number)) for number, file in self._linked(links)] if isinstance(peer, Nginx) else []
             )
-            self._side(name, peer.url, peer.pids, signed if attempt else signed[:1], lambda file: f"/{file}", forms)
+            side = Side(name, peer.url, peer.pids, self._folder, peer.logs)
+            self._side(side, signed if attempt else signed[:1], lambda file: f"/{file}", forms)
             sizes = {form: head_sizes(peer.url, self.asks[name, form][0]) for form in measured}
             if not attempt:
                 probes = {form: "-" * max(1, wanted.get(form, wanted["public"]) - size + 1) for form, size in sizes.items()}
@@ -387,7 +398,7 @@ def section(outcome: dict[str, Any]) -> str:
 Medians of {outcome["rounds"]} rounds of {outcome["seconds"]:.0f} s a side; a ratio is the median of the rounds' ratios, lowest and highest in brackets. "CPU" is user and system time of all the server's
 processes a request, and the ratio per core is that of requests per second of processor time: it survives a noisy machine and a load generator that is the limit (core busy far below
 100 %). wrk keeps 32 connections alive (16 for the large ones), each request with eight headers of a browser. {outcome["links"]:,} links over {outcome["pictures"]:,} private pictures of 10 KB are drawn by
-Zipf's law (s = 1), the same draws for everyone; nginx has as many secure_link links (MD5) over the same files. "Discarded" is read by a
+Zipf's law (s = 1), the same draws for everyone; nginx has as many secure_link links (MD5) over the same files; proxy_cache is a second nginx before the first. "Discarded" is read by a
 client that leaves the bytes in the kernel, because wrk, which copies each, is slower than nginx there. Ranges are {SPANS:,} spans at random of a public file of 256 MB. One answer in
 {CHECKED:,} is compared byte by byte by a second client; the last column counts them. All write an access log to a file on the same disk (nginx buffered, Varnish by varnishncsa, whose processor time is
 counted) and keep counters. An X-Fill header brings the peers' heads to the size of ours, to {SLACK} bytes. Varnish, Caddy, Litestar and Starlette check no signature; uvloop and llhttp alone keep no log and no count either, and show what is left to win in Python. Their settings are in

@@ -16,4 +16,6 @@ class Caddy(Peer):
         port = free_port()
         config = settings("Caddyfile", root / "Caddyfile", {"port": port, "files": files, "log": log, "fill": fill})
         environ = {"HOME": str(root), "XDG_DATA_HOME": str(root), "XDG_CONFIG_HOME": str(root)}
-        super().__init__([program, "run", "--config", config, "--adapter", "caddyfile"], port, root / "caddy.log", environ=environ)
+        super().__init__(
+            [program, "run", "--config", config, "--adapter", "caddyfile"], port, root / "caddy.log", environ=environ, told=(log,)
+        )

@@ -28,7 +28,7 @@ def settings(name: str, into: Path, values: Mapping[str, object]) -> Path:
 
 
 class Peer:
-    """A running server at `url`. `companions` are what it cannot log without; their processor time is the peer's too."""
+    """A running server at `url`. `companions` are what it cannot log without; their processor time is the peer's too. `logs` are the files it writes: `output`, and `told`."""
 
     def __init__(
         self,
@@ -38,10 +38,12 @@ class Peer:
         *,
         environ: Mapping[str, str] | None = None,
         companions: Sequence[Sequence[str | Path]] = (),
+        told: Sequence[Path] = (),
         patience: float = 30.0,
     ) -> None:
         """Start it and wait until it accepts connections; `output` takes what it prints. Raises: RuntimeError with the output."""
         self.url = f"http://127.0.0.1:{port}"
+        self.logs = [output, *told]
         self._output = output
         self._environ = {**os.environ, **(environ or {})}
         self._processes = [self._start(command)]

@@ -23,4 +23,4 @@ class Varnish(Peer):
             "-p",
             "timeout_idle=60",
         ]  # the manual: a pool a core; idle connections live as long as at the others
-        super().__init__(command, port, root / "varnish.log", companions=[[logger, "-n", work, "-w", log]])
+        super().__init__(command, port, root / "varnish.log", companions=[[logger, "-n", work, "-w", log]], told=(log,))
