@@ -326,7 +326,7 @@ async def _rooms(
             direct=partial(direct_link, signer, elsewhere),
             clock=clock,
         ),
-        *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
+        *task_routes(records, tasks, watching, addresses=addresses, clock=clock),
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
         *job_routes(records, tasks, opened.catalog.jobs, access=access),
         *link_routes(records, signer, elsewhere, access),
@@ -346,9 +346,7 @@ async def _rooms(
         *storage_routes(records, access=access, catalog=opened.catalog, storages=opened.storages, tables=config.storage, new_id=new_id),
         *operation_routes(
             config=config,
-            access=access,
             callers=callers,
-            ingest=ingest,
             addresses=addresses,
             exposition=app.state.exposition,
             checks=_checks(opened, config.auth.authenticators, actions),

@@ -225,7 +225,7 @@ class Uploads:
     ) -> Upload:
         try:
             if not row.part_size and not row.received:
-                head, chunks = await self._head(row, chunks, rules)
+                head, chunks = await _head(chunks)
                 if not head and not rules.complete and rules.size != 0 and rules.checksum is None:
                     return await self._nothing(row, chunks, rules)
                 row = await self._stage(row, head, rules)
@@ -246,13 +246,6 @@ class Uploads:
             raise
         finally:
             await self._meters.keep(writer.row, writer.meter)
-
-    async def _head(self, row: Upload, chunks: AsyncIterator[bytes], rules: Rules) -> tuple[bytes, AsyncIterator[bytes]]:
-        """The first bytes, and all of them again: what may break off after them does so later, when they are kept."""
-        broken: list[Exception] = []
-        stream = batches(_until_broken(chunks, broken))
-        head = await first(stream, HEAD)
-        return head, _broken(rejoined(head, stream), broken)
 
     async def _nothing(self, row: Upload, chunks: AsyncIterator[bytes], rules: Rules) -> Upload:
         """A request without a byte decides nothing: where an upload waits is chosen by its first ones."""
@@ -483,6 +476,14 @@ def _mismatch(upload: Upload, offset: int) -> OffsetMismatch:
 
 def _hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+async def _head(chunks: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
+    """The first bytes, and all of them again: what may break off after them does so later, when they are kept."""
+    broken: list[Exception] = []
+    stream = batches(_until_broken(chunks, broken))
+    head = await first(stream, HEAD)
+    return head, _broken(rejoined(head, stream), broken)
 
 
 async def _until_broken(chunks: AsyncIterator[bytes], broken: list[Exception]) -> AsyncIterator[bytes]:
