@@ -84,6 +84,7 @@ from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
+from mediacdn.storage.placement import routing
 from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
 from mediacdn.upkeep.metrics import EVERY as STORED_READ
@@ -336,7 +337,7 @@ async def _rooms(
             access=access,
             lifecycle=lifecycle,
             clock=clock,
-            routing=config.routing,
+            routing=routing(config),
             private_read=config.auth.private_read,
             edge=config.edge,
             policy=opened.policy,

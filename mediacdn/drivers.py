@@ -17,7 +17,7 @@ from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
 from mediacdn.changes import Changes
 from mediacdn.config import Config, Decoders, Mirrored, decode_driver
-from mediacdn.config.storages import MIRROR, default_storage, landings
+from mediacdn.config.storages import MIRROR
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
 from mediacdn.edge.guarded import Guarded
@@ -38,6 +38,7 @@ from mediacdn.sandbox.fence import kernel
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.mirror import Mirror
+from mediacdn.storage.placement import routing
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
 from mediacdn.ulids import Ulids
@@ -252,7 +253,7 @@ def maker(
     return Maker(
         catalog=opened.catalog,
         storages=opened.storages,
-        routing=config.routing,
+        routing=routing(config),
         actions=actions,
         scratch=Scratch(Path(config.server.data) / "scratch"),
         remember=opened.digests.remember,
@@ -271,9 +272,7 @@ def promotions(config: Config, opened: Opened, moves: Mover) -> Promotions:
     return Promotions(
         catalog=opened.catalog,
         mover=moves,
-        routing=config.routing,
-        default=default_storage(config),
-        via=landings(config),
+        routing=routing(config),
         clock=SystemClock(),
         new_id=Ulids(),
     )
@@ -292,7 +291,7 @@ def ingest_of(
     return Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
-        routing=config.routing,
+        routing=routing(config),
         limits=config.limits,
         default_lifetime=config.lifecycle.default_expires_in,
         access=access,
@@ -303,7 +302,6 @@ def ingest_of(
         emit=emit,
         plan=planner,
         ring=ring,
-        via=landings(config),
         promotion=partial(promotion, new_id=new_id),
     )
 

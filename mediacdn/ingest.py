@@ -21,7 +21,7 @@ from mediacdn.catalog.dedupe import dedupe_key
 from mediacdn.catalog.derivatives import dedupe_key as derived_key
 from mediacdn.catalog.objects import Settled
 from mediacdn.catalog.uploads import Ending
-from mediacdn.config import Limits, Rule
+from mediacdn.config import Limits
 from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TakenOver, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
 from mediacdn.inspection import Inspection, Watch
@@ -30,7 +30,7 @@ from mediacdn.jobs.backoff import hopeless
 from mediacdn.metering import Meter, batches, first, rejoined
 from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
 from mediacdn.sniff import HEAD, contradicts, extension, kind, sniff
-from mediacdn.storage.placement import place
+from mediacdn.storage.placement import Routing, Subject
 
 
 class Intake(Struct, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ class Ingest:
         *,
         catalog: Catalog,
         storages: Mapping[str, Storage],
-        routing: tuple[Rule, ...],
+        routing: Routing,
         limits: Limits,
         default_lifetime: int,
         access: Access,
@@ -114,13 +114,11 @@ class Ingest:
         emit: Callable[[Event], None],
         plan: Callable[[Media], Sequence[NewJob]] = lambda media: (),
         ring: Callable[[Iterable[NewJob]], None] = lambda jobs: None,
-        via: Mapping[str, str] | None = None,
         promotion: Callable[[Media, str], NewJob] | None = None,
     ) -> None:
-        """`via` maps a storage to the one where its uploads land first; `promotion(media, storage)` is the job that brings one on."""
+        """`promotion(media, storage)` is the job that brings a media on from where it landed."""
         self._catalog = catalog
         self._storages = storages
-        self._default_storage = "default" if "default" in storages else next(iter(storages))
         self._routing = routing
         self._limits = limits
         self._default_lifetime = default_lifetime
@@ -132,7 +130,6 @@ class Ingest:
         self._emit = emit
         self._plan = plan
         self._ring = ring
-        self._via = via or {}
         self._promotion = promotion
         self._largest = limits.largest
         self._flying: set[tuple[str, str]] = set()
@@ -201,7 +198,7 @@ class Ingest:
                 yield batch
             digest = await meter.digest()
             media = self._record(principal, intake(), media_type, meter.size, digest, storage_name, media_id, key, registered)
-            if self._place(principal, intake(), media_type, meter.size if self._sized else None) != placement:
+            if self._place(principal, intake(), media_type, meter.size if self._routing.sized else None) != placement:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
             media, jobs = await self._judged(media, watch, placement)
             await intent()
@@ -310,7 +307,7 @@ class Ingest:
 
     def landing(self, placement: str) -> str:
         """The storage in which what belongs in `placement` arrives."""
-        return self._via.get(placement, placement)
+        return self._routing.landing(placement)
 
     async def take_bytes(self, principal: Principal, size: int) -> None:
         """Take bytes that were not told beforehand from the caller's rate. Raises: TooManyRequests."""
@@ -405,18 +402,8 @@ class Ingest:
             return None
         if media.derivation_key is not None:
             return derived_key(media.derivation_key)
-        storage = media.storage
-        if storage in self._via.values() and media.source_id is None:  # it is on its way to where the rules put it
-            storage = place(
-                self._routing,
-                self._default_storage,
-                media_type=media.media_type,
-                size=media.size,
-                tags=media.tags,
-                owner=media.owner,
-                public=media.public,
-            )[0]
-        return self._dedupe_key(media, storage)
+        landed = media.storage in self._routing.via.values() and media.source_id is None  # it is on its way to where the rules put it
+        return self._dedupe_key(media, self._routing.belongs(media) if landed else media.storage)
 
     @asynccontextmanager
     async def _intent(self, storage: str, key: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -483,22 +470,10 @@ class Ingest:
         by_type = most_specific(limits.by_type, found)
         return limits.max_upload_size if by_type is None else by_type
 
-    @property
-    def _sized(self) -> bool:
-        return any(rule.min_size is not None or rule.max_size is not None for rule in self._routing)
-
     def _place(self, principal: Principal, intake: Intake, media_type: str, size: int | None = None) -> str:
         size = intake.size if size is None else size
-        name, _ = place(
-            self._routing,
-            self._default_storage,
-            media_type=media_type,
-            size=size,
-            tags=intake.tags,
-            owner=principal.id,
-            public=intake.public,
-        )
-        return name
+        upload = Subject(media_type=media_type, size=size, tags=intake.tags, owner=principal.id, public=intake.public)
+        return self._routing.place(upload).storage
 
     def _record(
         self,

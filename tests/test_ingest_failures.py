@@ -13,6 +13,7 @@ from mediacdn.errors import CatalogUnavailable, StorageUnavailable
 from mediacdn.ingest import OWED, Ingest, Intake
 from mediacdn.inspection import Inspection
 from mediacdn.model import Principal
+from mediacdn.storage.placement import Routing
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ def keys() -> Keys:
 def ingest(keys: Keys) -> Any:
     nothing: Any = None
     made = Ingest(
-        catalog=SimpleNamespace(idempotency=keys), storages={"default": nothing}, routing=(), limits=Limits(), default_lifetime=0, access=nothing,
+        catalog=SimpleNamespace(idempotency=keys), storages={"default": nothing}, routing=Routing(), limits=Limits(), default_lifetime=0, access=nothing,
         counters=nothing, inspection=nothing, clock=nothing, new_id=nothing, emit=nothing,
     )  # type: ignore[arg-type]  # fmt: skip
     yield made
@@ -122,7 +123,7 @@ async def test_a_storage_that_is_silent_is_not_waited_for() -> None:
     nothing: Any = None
     storage, objects = Silent(), Objects()
     made = Ingest(
-        catalog=SimpleNamespace(objects=objects), storages={"default": storage}, routing=(), limits=Limits(), default_lifetime=0, access=nothing,
+        catalog=SimpleNamespace(objects=objects), storages={"default": storage}, routing=Routing(), limits=Limits(), default_lifetime=0, access=nothing,
         counters=nothing, inspection=Inspection({}), clock=nothing, new_id=lambda: "A", emit=nothing,
     )  # type: ignore[arg-type]  # fmt: skip
 

@@ -11,7 +11,6 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.derivatives import dedupe_key
 from mediacdn.catalog.jobs import Held
 from mediacdn.catalog.packages import UNIT
-from mediacdn.config import Rule
 from mediacdn.derivation.files import Given, Original, Output, Scratch, write_all
 from mediacdn.derivation.packer import HEARTBEAT, Packer
 from mediacdn.derivation.units import Stored, unit_step
@@ -21,7 +20,7 @@ from mediacdn.interfaces import Action, Clock, Divisible, Storage
 from mediacdn.model import Card, Change, Derivation, Event, Kept, Made, Media, Status, Unit
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
-from mediacdn.storage.placement import place
+from mediacdn.storage.placement import Routing, Subject
 
 
 def _unheard(share: float) -> None:
@@ -36,7 +35,7 @@ class Maker:
         *,
         catalog: Catalog,
         storages: Mapping[str, Storage],
-        routing: tuple[Rule, ...],
+        routing: Routing,
         actions: Mapping[str, Action],
         scratch: Scratch,
         remember: Callable[[str, str], None],
@@ -47,7 +46,6 @@ class Maker:
     ) -> None:
         self._catalog = catalog
         self._storages = storages
-        self._default_storage = "default" if "default" in storages else next(iter(storages))
         self._routing = routing
         self._actions = actions
         self._scratch = scratch
@@ -241,16 +239,8 @@ class Maker:
         return settled.media
 
     def _place(self, source: Media | Card, made: Made, size: int, variant: str) -> str:
-        return place(
-            self._routing,
-            self._default_storage,
-            media_type=made.media_type,
-            size=size,
-            tags=source.tags,
-            owner=source.owner,
-            public=source.public,
-            variant=variant,
-        )[0]
+        of = Subject(media_type=made.media_type, size=size, tags=source.tags, owner=source.owner, public=source.public, variant=variant)
+        return self._routing.place(of).storage
 
     def _record(self, source: Media, step: SettledStep, made: Made, size: int, digest: str, derivation_key: str) -> Media:
         name = self._new_id()

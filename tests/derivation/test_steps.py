@@ -26,6 +26,7 @@ from mediacdn.jobs.runner import Running
 from mediacdn.model import Argument, Change, Event, Job, JobState, Made, MadeFile, Media, NewJob, Recipe, Step, StepRun
 from mediacdn.recipes.planning import KIND
 from mediacdn.recipes.registry import Registry, SettledStep
+from mediacdn.storage.placement import Routing
 from mediacdn.testing import MemoryStorage
 from mediacdn.ulids import Ulids
 
@@ -115,7 +116,7 @@ class Bench:
         self.maker = Maker(
             catalog=catalog,
             storages=self.storages,
-            routing=(),
+            routing=Routing(),
             actions=self.actions,
             scratch=Scratch(folder / "scratch"),
             remember=self.digests.__setitem__,
