@@ -92,7 +92,6 @@ from mediacdn.upkeep.metrics import StoredMetrics
 from mediacdn.uploads.direct import Direct
 from mediacdn.worker import Chore, work
 
-HEARTBEAT = 15.0
 LEASES_KEPT = 3.0
 
 
@@ -377,7 +376,6 @@ async def _rooms(
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     chores = {
-        "heartbeat": Chore(HEARTBEAT, ingest.heartbeat),
         "leases": Chore(LEASES_KEPT, ingest.keep_leases),
         "lanes": Chore(LANES_READ, lanes.read),
         "stored": Chore(STORED_READ, stored.read),

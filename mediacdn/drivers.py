@@ -27,6 +27,7 @@ from mediacdn.errors import ConfigError
 from mediacdn.hookspecs import Kit
 from mediacdn.ingest import Ingest
 from mediacdn.inspection import Inspection
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Broker, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters, SharedCounters
 from mediacdn.links import StorageLinks
@@ -61,6 +62,7 @@ class Opened(Struct, frozen=True):
 
     catalog: Catalog
     storages: dict[str, Storage]
+    intents: Intents
     authenticators: list[Authenticator]
     authorizer: Authorizer | None
     counters: Counters
@@ -104,6 +106,8 @@ async def open_drivers(
         for mirror in mirrors.values():
             await stack.enter_async_context(mirror.running())
         storages: dict[str, Storage] = {name: metrics.around(Retrying((single | mirrors)[name]), name) for name in config.storage}
+        intents = Intents(catalog.objects, storages)
+        stack.callback(intents.close)
         names = config.auth.authenticators if use == "serve" else ()
         authenticators: list[Authenticator] = [
             await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
@@ -148,7 +152,9 @@ async def open_drivers(
             driver = plugins.driver("links", name, "links.via")
             settings = decode_driver(driver.config, config.links.drivers.get(name, {}), f"links.{name}")
             links = await stack.enter_async_context(driver.open(settings, kit(f"links.{name}")))
-        yield Opened(catalog, storages, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links, mirrors)
+        yield Opened(
+            catalog, storages, intents, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links, mirrors
+        )
 
 
 @asynccontextmanager
@@ -253,6 +259,7 @@ def maker(
     return Maker(
         catalog=opened.catalog,
         storages=opened.storages,
+        intents=opened.intents,
         routing=routing(config),
         actions=actions,
         scratch=Scratch(Path(config.server.data) / "scratch"),
@@ -265,7 +272,7 @@ def maker(
 
 
 def mover(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]]) -> Mover:
-    return Mover(catalog=opened.catalog, storages=opened.storages, told=told, new_id=Ulids())
+    return Mover(catalog=opened.catalog, storages=opened.storages, intents=opened.intents, told=told, new_id=Ulids())
 
 
 def promotions(config: Config, opened: Opened, moves: Mover) -> Promotions:
@@ -291,6 +298,7 @@ def ingest_of(
     return Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
+        intents=opened.intents,
         routing=routing(config),
         limits=config.limits,
         default_lifetime=config.lifecycle.default_expires_in,

@@ -4,8 +4,7 @@ The storage's `put` is atomic, so whatever is wrong is raised from inside the st
 written while the body arrives and must stand before the bytes are committed: bytes without a row are always found and swept.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -22,15 +21,16 @@ from mediacdn.catalog.derivatives import dedupe_key as derived_key
 from mediacdn.catalog.objects import Settled
 from mediacdn.catalog.uploads import Ending
 from mediacdn.config import Limits
-from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TakenOver, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
+from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
 from mediacdn.http.media_types import matches, most_specific, normalise
 from mediacdn.inspection import Inspection, Watch
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Clock, Counters, Storage
-from mediacdn.jobs.backoff import hopeless
 from mediacdn.metering import Meter, batches, first, rejoined
 from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
 from mediacdn.sniff import HEAD, contradicts, extension, kind, sniff
 from mediacdn.storage.placement import Routing, Subject
+from mediacdn.tidying import Tidying
 
 
 class Intake(Struct, frozen=True, kw_only=True):
@@ -59,8 +59,6 @@ class Stored(Struct, frozen=True):
 
 OWED = 10_000
 """Idempotency keys at most that wait to be given free."""
-TIDYING = 0.2
-"""Seconds that whoever was refused waits for what is taken back: that may need the very part that is away. Then it goes on behind the answer."""
 
 
 class _AlreadyHere(Exception):
@@ -103,6 +101,7 @@ class Ingest:
         *,
         catalog: Catalog,
         storages: Mapping[str, Storage],
+        intents: Intents,
         routing: Routing,
         limits: Limits,
         default_lifetime: int,
@@ -119,6 +118,7 @@ class Ingest:
         """`promotion(media, storage)` is the job that brings a media on from where it landed."""
         self._catalog = catalog
         self._storages = storages
+        self._intents = intents
         self._routing = routing
         self._limits = limits
         self._default_lifetime = default_lifetime
@@ -132,10 +132,9 @@ class Ingest:
         self._ring = ring
         self._promotion = promotion
         self._largest = limits.largest
-        self._flying: set[tuple[str, str]] = set()
         self._leases: set[str] = set()
         self._owed: set[str] = set()
-        self._tidying: set[asyncio.Task[None]] = set()
+        self._tidying = Tidying()
         self._threads = ThreadPoolExecutor(4, "hash")
 
     @property
@@ -201,7 +200,7 @@ class Ingest:
             if self._place(principal, intake(), media_type, meter.size if self._routing.sized else None) != placement:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
             media, jobs = await self._judged(media, watch, placement)
-            await intent()
+            await stands()
             settled = await self._catalog.objects.settle(
                 media,
                 dedupe_key=self._own_key(media, placement),
@@ -217,7 +216,7 @@ class Ingest:
             id=media_id, owner=principal.id, media_type=media_type, size=declared.size, public=declared.public,
             filename=declared.filename, tags=declared.tags,
         )  # fmt: skip
-        async with self._inspection.of(upload) as watch, self._leased(lease), self._intent(storage_name, key) as intent:
+        async with self._inspection.of(upload) as watch, self._leased(lease), self._intents.beside(storage_name, key) as stands:
             try:
                 async with aclosing(body()) as fed:
                     info = await storage.put(key, fed, size=declared.size)
@@ -247,9 +246,7 @@ class Ingest:
         media_type, _, placement = self.judge(principal, replace(intake, size=staged.size), await staged.head())
         storage_name = self.landing(placement)
         key = original_key(media_id, media_type)
-        await self._catalog.objects.intend(storage_name, key, ending)
-        self._flying.add((storage_name, key))
-        try:
+        async with self._intents.again(storage_name, key, ending):
             info = await staged.become(storage_name, key)
             if info is None:
                 return await self.store(principal, staged.chunks(), lambda: intake, metered=True, media_id=media_id)
@@ -270,15 +267,6 @@ class Ingest:
                 media = self._record(principal, intake, media_type, info.size, digest, storage_name, media_id, key, None)
                 media, jobs = await self._judged(media, watch, placement)
                 return await self._commit(media, jobs, info, intake, placement, registered=False, ending=ending)
-        except TakenOver:
-            raise  # the bytes are needed by whoever ends it now
-        except MediaError as error:
-            if hopeless(error):
-                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                    await self._give_back(storage_name, key)
-            raise
-        finally:
-            self._flying.discard((storage_name, key))
 
     def promise(self, intake: Intake, size: int) -> None:
         """Refuse what could only be refused, going by what is declared alone. Raises: TooLarge, TypeNotAllowed."""
@@ -347,8 +335,7 @@ class Ingest:
             ending=ending,
         )
         if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
-            await self._storages[media.storage].delete(media.storage_key)
-            await self._catalog.objects.forget(media.storage, media.storage_key)
+            await self._intents.drop(media.storage, media.storage_key)
         stored = _outcome(settled, intake)
         if stored.created:
             self._tell(stored.media, jobs)
@@ -364,14 +351,8 @@ class Ingest:
         return await meter.digest()
 
     def close(self) -> None:
-        for each in self._tidying:
-            each.cancel()
+        self._tidying.close()
         self._threads.shutdown(wait=False)
-
-    async def heartbeat(self) -> None:
-        """Tell the catalog which uploads are alive, so that no sweeper takes them for abandoned. Called every few seconds."""
-        if self._flying:
-            await self._catalog.objects.touch(list(self._flying))
 
     async def keep_leases(self) -> None:
         """Lengthen the leases of idempotency keys whose uploads are alive, and give those free that an outage kept. Called every few seconds."""
@@ -385,7 +366,7 @@ class Ingest:
         """Give an idempotency key free after a failed request, later when the catalog is away; best effort, the lease ends by itself."""
         if len(self._owed) < OWED:
             self._owed.add(lease)
-        await self._tidied(self._drop(lease))
+        await self._tidying(self._drop(lease))
 
     async def _drop(self, lease: str) -> None:
         with anyio.move_on_after(5):
@@ -406,19 +387,6 @@ class Ingest:
         return self._dedupe_key(media, self._routing.belongs(media) if landed else media.storage)
 
     @asynccontextmanager
-    async def _intent(self, storage: str, key: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Write the intent row beside the arriving body, and give a function that waits for it. A failure takes the row back."""
-        self._flying.add((storage, key))
-        writing = asyncio.create_task(self._catalog.objects.intend(storage, key))
-        try:
-            yield lambda: asyncio.shield(writing)
-        except BaseException:
-            await self._tidied(self._take_back(storage, key, writing))
-            raise
-        finally:
-            self._flying.discard((storage, key))
-
-    @asynccontextmanager
     async def _leased(self, lease: str | None) -> AsyncIterator[None]:
         if lease is None:
             yield
@@ -428,29 +396,6 @@ class Ingest:
             yield
         finally:
             self._leases.discard(lease)
-
-    async def _tidied(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait a little for what is done after a failure, whatever cancels the caller meanwhile."""
-        task = asyncio.create_task(work)
-        self._tidying.add(task)
-        task.add_done_callback(self._tidying.discard)
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({task}, timeout=TIDYING)
-
-    async def _take_back(self, storage: str, key: str, writing: asyncio.Task[None]) -> None:
-        """Best effort, at most 5 s: what stays is swept by age. Only a row that is still an intent is taken back: a lost answer to a commit may hide its success."""
-        with anyio.move_on_after(5):
-            try:
-                await asyncio.wait([writing])
-                if writing.exception() is None:
-                    await self._give_back(storage, key)
-            except MediaError:
-                return
-
-    async def _give_back(self, storage: str, key: str) -> None:
-        if await self._catalog.objects.abandon(storage, key):
-            await self._storages[storage].delete(key)
-            await self._catalog.objects.forget(storage, key)
 
     async def _take_bytes(self, principal: Principal, size: int) -> None:
         rate = self._limits.upload_bytes_per_second

@@ -21,6 +21,7 @@ from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.derivation.variants import Variants as Forms
 from mediacdn.errors import Gone, InvalidArgument, NotFound, Quarantined, StorageUnavailable, Undecodable, UnsupportedType
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Sink, Source
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Argument, Change, Event, Job, JobState, Made, MadeFile, Media, NewJob, Recipe, Step, StepRun
@@ -116,6 +117,7 @@ class Bench:
         self.maker = Maker(
             catalog=catalog,
             storages=self.storages,
+            intents=Intents(catalog.objects, self.storages),
             routing=Routing(),
             actions=self.actions,
             scratch=Scratch(folder / "scratch"),
