@@ -47,6 +47,8 @@ from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
 from mediacdn.errors import MediaError, NotFound, StartupError
 from mediacdn.hot import HotReads
+from mediacdn.idempotency import EVERY as KEYS_KEPT
+from mediacdn.idempotency import Keys
 from mediacdn.interfaces import Action, LocalPaths, Storage
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
@@ -91,8 +93,6 @@ from mediacdn.upkeep.metrics import EVERY as STORED_READ
 from mediacdn.upkeep.metrics import StoredMetrics
 from mediacdn.uploads.direct import Direct
 from mediacdn.worker import Chore, work
-
-LEASES_KEPT = 3.0
 
 
 class App(Litestar):
@@ -243,6 +243,7 @@ async def _rooms(
     )
     ingest = ingest_of(config, opened, planner, access=access, new_id=new_id, emit=emit, ring=rings)
     uploads = uploads_of(config, opened, ingest, new_id)
+    keys = Keys(opened.catalog.idempotency)
     answers = StoredAnswers(access, addresses, clock)
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
@@ -278,7 +279,9 @@ async def _rooms(
         outputs=outputs,
         clock=clock,
     )
-    posts = Posts(ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, answers=answers, clock=clock)
+    posts = Posts(
+        ingest=ingest, catalog=opened.catalog, keys=keys, callers=callers, access=access, limits=config.limits, answers=answers, clock=clock
+    )
     resumable = Resumable(
         uploads=uploads,
         callers=callers,
@@ -292,7 +295,7 @@ async def _rooms(
         uploads=uploads,
         catalog=opened.catalog,
         storages=opened.storages,
-        ingest=ingest,
+        terms=ingest.terms,
         clock=clock,
         new_id=new_id,
         attempts=config.jobs.attempts,
@@ -304,7 +307,7 @@ async def _rooms(
         *subtitle_routes(
             records,
             reads=reads,
-            ingest=ingest,
+            terms=ingest.terms,
             maker=making,
             lifecycle=lifecycle,
             rows=opened.catalog.packages,
@@ -376,7 +379,7 @@ async def _rooms(
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     chores = {
-        "leases": Chore(LEASES_KEPT, ingest.keep_leases),
+        "idempotency": Chore(KEYS_KEPT, keys.keep),
         "lanes": Chore(LANES_READ, lanes.read),
         "stored": Chore(STORED_READ, stored.read),
     }
@@ -396,6 +399,7 @@ async def _rooms(
                 await each
         await uploads.close()
         ingest.close()
+        keys.close()
         hearing.shutdown(wait=True, cancel_futures=True)
 
 

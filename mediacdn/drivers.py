@@ -42,6 +42,7 @@ from mediacdn.storage.mirror import Mirror
 from mediacdn.storage.placement import routing
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
+from mediacdn.terms import Terms
 from mediacdn.ulids import Ulids
 from mediacdn.upkeep.moving import Mover
 from mediacdn.upkeep.promotion import Promotions, promotion
@@ -299,11 +300,8 @@ def ingest_of(
         catalog=opened.catalog,
         storages=opened.storages,
         intents=opened.intents,
-        routing=routing(config),
-        limits=config.limits,
-        default_lifetime=config.lifecycle.default_expires_in,
+        terms=Terms(config.limits, routing(config), opened.counters, config.lifecycle.default_expires_in),
         access=access,
-        counters=opened.counters,
         inspection=opened.inspection,
         clock=SystemClock(),
         new_id=new_id,
@@ -320,7 +318,6 @@ def uploads_of(config: Config, opened: Opened, ingest: Ingest, new_id: Callable[
         storages=opened.storages,
         ingest=ingest,
         settings=config.uploads,
-        limits=config.limits,
         data=Path(config.server.data),
         clock=SystemClock(),
         new_id=new_id,

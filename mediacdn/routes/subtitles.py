@@ -30,7 +30,6 @@ from mediacdn.errors import (
     Unprocessable,
 )
 from mediacdn.http.languages import language_tag
-from mediacdn.ingest import Ingest
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.routes.bodies import raw
 from mediacdn.routes.callers import header_map
@@ -38,6 +37,7 @@ from mediacdn.routes.contract import ACTS, WITH_TOKEN, WITH_TOKEN_LINK_OR_NOTHIN
 from mediacdn.routes.media import ASKED, BYTES, Id, Reads
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Record
+from mediacdn.terms import Terms
 
 ACTION = "subtitles"
 """The action that reads what is given."""
@@ -63,7 +63,7 @@ def subtitle_routes(
     records: Records,
     *,
     reads: Reads,
-    ingest: Ingest,
+    terms: Terms,
     maker: Maker,
     lifecycle: Lifecycle,
     rows: PackageRows,
@@ -125,7 +125,7 @@ def subtitle_routes(
             raise Unprocessable(f"A media of the type {source.media_type} has no subtitles")
         if label is not None and not (label.strip() and label.isprintable() and '"' not in label):
             raise InvalidParameter("A label is printable text without quotation marks")
-        await ingest.admit(caller.principal, None)
+        await terms.admit(caller.principal, None)
         content = await body(request)
         relationship = SUBTITLES + written
         there = {each.relationship for each in await rows.subtitles(source.id)}

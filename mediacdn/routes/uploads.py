@@ -27,7 +27,7 @@ from mediacdn.http import resumable, tus
 from mediacdn.http.dates import http_date
 from mediacdn.http.digests import parse_sha256
 from mediacdn.http.fields import Fields
-from mediacdn.ingest import Intake, Stored
+from mediacdn.ingest import Stored
 from mediacdn.interfaces import Clock
 from mediacdn.model import Principal, Scope, Upload
 from mediacdn.routes import parameters
@@ -35,6 +35,7 @@ from mediacdn.routes.bodies import raw
 from mediacdn.routes.callers import Callers, header_map
 from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.views import Addresses
+from mediacdn.terms import Intake
 from mediacdn.uploads.ending import Refused
 from mediacdn.uploads.sessions import Uploads
 
@@ -312,7 +313,7 @@ class Resumable:
         return await self._answers.response(principal, stored, {**self._draft(upload), **_media(stored), "Upload-Complete": "?1"})
 
     def _limit(self, upload: Upload) -> str:
-        return resumable.limit(self._uploads.largest, int((upload.expires_at - self._clock.now()).total_seconds()))
+        return resumable.limit(self._limits.largest, int((upload.expires_at - self._clock.now()).total_seconds()))
 
     def _draft(self, upload: Upload) -> dict[str, str]:
         fields = {

@@ -57,6 +57,10 @@ class Routing(Struct, frozen=True):
         """The storage of an original."""
         return self.place(subject(media)).storage
 
+    def destination(self, media: Media) -> str:
+        """Where a media's bytes are to be: where they are, but for an original that waits where it landed."""
+        return self.belongs(media) if media.source_id is None and media.storage in self.via.values() else media.storage
+
     def landing(self, storage: str) -> str:
         """Where uploads that belong in `storage` arrive."""
         return self.via.get(storage, storage)

@@ -25,12 +25,13 @@ from mediacdn.errors import (
     Quarantined,
     UploadGone,
 )
-from mediacdn.ingest import Ingest, Intake
+from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Clock, MultipartUpload, Presigner, Storage
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Change, Media, NewJob, ObjectInfo, Part, Principal, State, Status, Upload
 from mediacdn.sniff import kind
+from mediacdn.terms import Intake, Terms
 from mediacdn.uploads.parts import part_size
 from mediacdn.uploads.sessions import Uploads, problem
 
@@ -68,7 +69,7 @@ class Direct:
         uploads: Uploads,
         catalog: Catalog,
         storages: Mapping[str, Storage],
-        ingest: Ingest,
+        terms: Terms,
         clock: Clock,
         new_id: Callable[[], str],
         attempts: int,
@@ -77,7 +78,7 @@ class Direct:
         self._rows = catalog.uploads
         self._media = catalog.media
         self._storages = storages
-        self._ingest = ingest
+        self._terms = terms
         self._clock = clock
         self._new_id = new_id
         self._attempts = attempts
@@ -89,7 +90,7 @@ class Direct:
         storage: Any = self._storages.get(name or "")
         if name is None or not isinstance(storage, Presigner):
             raise DirectUploadsOff()
-        self._ingest.promise(intake, size)
+        self._terms.promise(intake, size)
         lifetime = timedelta(seconds=self._settings.direct_expires_in)
         parts = isinstance(storage, MultipartUpload) and size > WHOLE * self._settings.part_size
         each = part_size(cast(MultipartUpload, storage), max(self._settings.part_size, -(-size // URLS)), size) if parts else max(size, 1)
@@ -177,7 +178,7 @@ class Direct:
             storage="",
             created_at=now,
             updated_at=now,
-            expires_at=self._ingest.end_of(intake, now),
+            expires_at=self._terms.end_of(intake, now),
         )
 
 

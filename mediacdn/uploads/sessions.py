@@ -22,16 +22,16 @@ from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.uploads import Ending, Step
-from mediacdn.config import Limits
 from mediacdn.config import Uploads as Settings
 from mediacdn.errors import Conflict, InvalidParameter, MediaError, NotFound, OffsetMismatch, TakenOver, TooLarge, UploadGone
 from mediacdn.http.tus import Checksum
-from mediacdn.ingest import Ingest, Intake, Stored, original_key
+from mediacdn.ingest import Ingest, Stored, original_key
 from mediacdn.interfaces import Clock, MultipartUpload, Storage
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.metering import batches, first, rejoined
 from mediacdn.model import Principal, Upload
 from mediacdn.sniff import HEAD
+from mediacdn.terms import Intake
 from mediacdn.ulids import is_ulid
 from mediacdn.uploads.ending import Joined, Refused
 from mediacdn.uploads.files import Files
@@ -54,7 +54,6 @@ class Uploads:
         storages: Mapping[str, Storage],
         ingest: Ingest,
         settings: Settings,
-        limits: Limits,
         data: Path,
         clock: Clock,
         new_id: Callable[[], str],
@@ -63,8 +62,9 @@ class Uploads:
         self._media = catalog.media
         self._storages = storages
         self._ingest = ingest
+        self._terms = ingest.terms
         self.settings = settings
-        self._quota = limits.quota_per_owner
+        self._quota = ingest.terms.quota
         self._clock = clock
         self._new_id = new_id
         self._lifetime = timedelta(seconds=settings.expires_in)
@@ -101,7 +101,7 @@ class Uploads:
         **more: Any,
     ) -> tuple[Upload, str]:
         """Begin an upload: its row, and the token in its URL, which nobody can learn again. Raises: TooLarge, TooManyRequests, QuotaExceeded."""
-        await self._ingest.admit(principal, size)
+        await self._terms.admit(principal, size)
         secret = secrets.token_urlsafe(32)
         now = self._clock.now()
         new = Upload(
@@ -132,10 +132,6 @@ class Uploads:
         if upload.state == "gone" or (upload.state == "open" and upload.expires_at <= self._clock.now()):
             raise UploadGone()
         return upload
-
-    @property
-    def largest(self) -> int:
-        return self._ingest.largest
 
     # Its bytes.
 
@@ -169,7 +165,7 @@ class Uploads:
             return upload
         if not upload.metered:
             if coming:
-                await self._ingest.take_bytes(Principal(upload.owner), coming)
+                await self._terms.take_bytes(Principal(upload.owner), coming)
             elif coming is None:
                 broken: list[Exception] = []
                 chunks = _broken(self._counted(Principal(upload.owner), _until_broken(chunks, broken)), broken)
@@ -180,7 +176,7 @@ class Uploads:
         former = self._writing.get(row.id)
         if former is not None:
             former.cancel()
-        rules = Rules(size, self.largest, complete, checksum, self._lifetime, self._quota if upload.size is None else 0)
+        rules = Rules(size, self._terms.largest, complete, checksum, self._lifetime, self._quota if upload.size is None else 0)
         task = asyncio.create_task(self._written(row, chunks, rules, fresh=before.held, tell=tell))
         self._writing[row.id] = task
         try:
@@ -199,7 +195,7 @@ class Uploads:
     async def _counted(self, owner: Principal, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Take from the rate what comes without having been announced, before it counts. Raises: TooManyRequests."""
         async for batch in batches(chunks):
-            await self._ingest.take_bytes(owner, len(batch))
+            await self._terms.take_bytes(owner, len(batch))
             yield batch
 
     def _size(self, upload: Upload, offset: int, coming: int | None, size: int | None, complete: bool | None) -> int | None:
@@ -208,8 +204,8 @@ class Uploads:
         if len(told) > 1:
             raise InvalidParameter("The declared lengths of the upload contradict each other")
         whole = told.pop() if told else None
-        if whole is not None and whole > self.largest:
-            raise TooLarge(f"At most {self.largest} bytes are accepted", max_upload_size=self.largest)
+        if whole is not None and whole > self._terms.largest:
+            raise TooLarge(f"At most {self._terms.largest} bytes are accepted", max_upload_size=self._terms.largest)
         if whole is not None and coming is not None and offset + coming > whole:
             raise InvalidParameter(f"The upload has {whole} bytes, and more were announced")
         return whole
@@ -260,16 +256,16 @@ class Uploads:
         """Choose where the bytes wait, and refuse at once what could only be refused at the end. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
         intake, principal = replace(msgspec.convert(row.intake, Intake), size=rules.size), Principal(row.owner)
         if row.role == "partial":
-            media_type, placement = self._ingest.guess(principal, replace(intake, size=None), head)
+            media_type, placement = self._terms.guess(principal, replace(intake, size=None), head)
         elif len(head) < HEAD and rules.size != len(head):
-            media_type, placement = self._ingest.guess(principal, intake, head)  # by its end the type may be another
+            media_type, placement = self._terms.guess(principal, intake, head)  # by its end the type may be another
         else:
-            media_type, _, placement = self._ingest.judge(principal, intake, head)
-        name = self._ingest.landing(placement)
+            media_type, _, placement = self._terms.judge(principal, intake, head)
+        name = self._terms.routing.landing(placement)
         storage = self._storages[name]
         if not isinstance(storage, MultipartUpload):
             return row
-        size = part_size(storage, self.settings.part_size, rules.size or self.largest)
+        size = part_size(storage, self.settings.part_size, rules.size or self._terms.largest)
         key = f"uploads/{row.id}.whole" if row.role == "partial" else original_key(row.id, media_type)
         parts = "" if rules.size is not None and rules.size < size else await storage.begin_parts(key)
         if not await self._rows.stage(row.id, row.fence, storage=name, key=key, parts=parts, part_size=size):
