@@ -126,7 +126,7 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
             log.info("abandoned uploads of parts aborted", uploads=len(reaped))
 
     async def end_uploads() -> None:
-        ended = await uploads.end_all()
+        ended = await uploads.endings.end_all()
         if ended:
             log.info("uploads of dead processes ended", uploads=ended)
 

@@ -195,7 +195,9 @@ class Resumable:
         stored, refused = None, None
         if upload.state != "open" and upload.role != "partial":
             try:
-                stored = await self._uploads.finish(upload, patience=WAIT) if upload.role != "direct" else await self._direct(upload)
+                stored = (
+                    await self._uploads.endings.finish(upload, patience=WAIT) if upload.role != "direct" else await self._direct(upload)
+                )
             except Refused as error:
                 refused = error
             except MediaError:
@@ -221,7 +223,7 @@ class Resumable:
         return Response(shown, headers=fields)
 
     async def _direct(self, upload: Upload) -> Stored | None:
-        return await self._uploads.outcome(upload) if upload.state in ("done", "failed") else None
+        return await self._uploads.endings.outcome(upload) if upload.state in ("done", "failed") else None
 
     async def _patch(self, request: Asked, headers: dict[str, str], upload: Upload) -> Response[Any]:
         content_type, coming = headers.get("content-type"), tus.count(headers, "content-length")
@@ -300,7 +302,7 @@ class Resumable:
     async def _end(self, upload: Upload) -> Stored | None:
         if upload.role == "partial" or upload.state == "open":
             return None
-        return await self._uploads.finish(upload)
+        return await self._uploads.endings.finish(upload)
 
     async def _answer(self, upload: Upload, principal: Principal) -> Response[Any]:
         """What a POST of the whole would have been answered (the draft's section 4.4)."""

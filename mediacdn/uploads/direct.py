@@ -32,8 +32,9 @@ from mediacdn.jobs.runner import Running
 from mediacdn.model import Change, Media, NewJob, ObjectInfo, Part, Principal, State, Status, Upload
 from mediacdn.sniff import kind
 from mediacdn.terms import Intake, Terms
+from mediacdn.uploads.ending import problem
 from mediacdn.uploads.parts import part_size
-from mediacdn.uploads.sessions import Uploads, problem
+from mediacdn.uploads.sessions import Uploads
 
 KIND, LANE = "verify", "imports"
 WHOLE = 4
@@ -219,10 +220,10 @@ class Promotion:
             if hopeless(error) or running.job.attempts >= running.job.max_attempts:
                 await self._told(await self._media.give_up(upload.id, error.detail))
                 await self._rows.fail(upload.id, fence=None, error=problem(error))
-                await self._uploads.clean(upload)
+                await self._uploads.staging.clean(upload)
             raise
         await self._rows.end(upload.id, fence=None, media_id=upload.id, created=True)
-        await self._uploads.clean(upload)
+        await self._uploads.staging.clean(upload)
 
     async def _promote(self, upload: Upload, media: Media, running: Running) -> None:
         declared = msgspec.convert(upload.intake, Intake)
