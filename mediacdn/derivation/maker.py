@@ -8,7 +8,7 @@ from anyio import to_thread
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.derivatives import dedupe_key
-from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.leases import Held
 from mediacdn.catalog.packages import UNIT
 from mediacdn.derivation.files import Given, Original, Output, Scratch, write_all
 from mediacdn.derivation.packer import Packer
