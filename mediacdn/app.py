@@ -45,11 +45,11 @@ from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.opening import open_edge
 from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
-from mediacdn.errors import MediaError, NotFound, StartupError
+from mediacdn.errors import MediaError, StartupError
 from mediacdn.hot import HotReads
 from mediacdn.idempotency import EVERY as KEYS_KEPT
 from mediacdn.idempotency import Keys
-from mediacdn.interfaces import Action, LocalPaths, Storage
+from mediacdn.interfaces import Action, LocalPaths
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
 from mediacdn.jobs.rings import Rings
@@ -58,6 +58,7 @@ from mediacdn.lifecycle import Lifecycle
 from mediacdn.links import Elsewhere
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
+from mediacdn.readiness import lesser, needed
 from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry
 from mediacdn.routes.admin import admin_routes
@@ -352,8 +353,8 @@ async def _rooms(
             callers=callers,
             addresses=addresses,
             exposition=app.state.exposition,
-            checks=_checks(opened, config.auth.authenticators, actions),
-            lesser=_lesser_checks(opened),
+            checks=needed(opened, config.auth.authenticators, actions),
+            lesser=lesser(opened),
             draining=lambda: bool(app.state.draining),
             storage_mode=default.get("driver", "local"),
             region=default.get("region"),
@@ -407,39 +408,6 @@ def _shown(variants: Variants, recipes: Registry, media_type: str) -> bool:
     """Whether media of this type have a thumbnail: of themselves, or of what a recipe makes of them."""
     made = (step.relationship for recipe in recipes.accepting(media_type) for step in recipe.steps)
     return variants.makes(media_type) or "thumbnail" in made
-
-
-def _checks(opened: Opened, names: tuple[str, ...], actions: Mapping[str, Action]) -> dict[str, Callable[[], Awaitable[None]]]:
-    """What readiness asks: the catalog, each storage, and each authenticator, inspector and action that can tell."""
-    checks: dict[str, Callable[[], Awaitable[None]]] = {"catalog": opened.catalog.check}
-    mirrored = {name for mirror in opened.mirrors.values() for name in mirror.members}
-    for name, storage in opened.storages.items():
-        if name not in mirrored:  # for one that is, its mirror answers
-            checks[f"storage.{name}"] = _storage_check(storage)
-    others: dict[str, Any] = {f"auth.{name}": each for name, each in zip(names, opened.authenticators, strict=True)}
-    others |= {f"inspector.{name}": each for name, each in opened.inspection.inspectors.items()}
-    others |= {f"action.{name}": each for name, each in actions.items()}
-    for name, driver in others.items():
-        check = getattr(driver, "check", None)
-        if check is not None:
-            checks[name] = check
-    return checks
-
-
-def _lesser_checks(opened: Opened) -> dict[str, Callable[[], Awaitable[None]]]:
-    """What readiness tells of and does not need: without these everything works, slower."""
-    parts = {"broker": opened.broker, "bus": opened.bus, "counters": opened.counters}
-    return {name: check for name, each in parts.items() if (check := getattr(each, "check", None)) is not None}
-
-
-def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        # The honest answer of a storage that works. Not by `head`: of a bucket that is not there, S3 says so only to who reads.
-        with suppress(NotFound):
-            async with storage.open("readiness/probe"):
-                pass
-
-    return check
 
 
 async def _exposed(registry: CollectorRegistry) -> bytes:
