@@ -161,10 +161,7 @@ class Ingest:
                 raise _AlreadyHere(_outcome(settled, intake()), jobs)
             final.append((media, jobs))
 
-        upload = Incoming(
-            id=media_id, owner=principal.id, media_type=media_type, size=declared.size, public=declared.public,
-            filename=declared.filename, tags=declared.tags,
-        )  # fmt: skip
+        upload = _incoming(media_id, principal, media_type, declared)
         async with self._inspection.of(upload) as watch, self._intents.beside(storage_name, key) as stands:
             try:
                 async with aclosing(body()) as fed:
@@ -192,18 +189,15 @@ class Ingest:
         What fails for a fault of the moment leaves all in place and may be tried again; what is refused is gone.
         Raises: as `store`, TooManyRequests excepted; TakenOver when another ends the upload by now.
         """
-        media_type, _, placement = self.terms.judge(principal, replace(intake, size=staged.size), await staged.head())
+        declared = replace(intake, size=staged.size)
+        media_type, _, placement = self.terms.judge(principal, declared, await staged.head())
         storage_name = self.terms.routing.landing(placement)
         key = original_key(media_id, media_type)
         async with self._intents.again(storage_name, key, ending):
             info = await staged.become(storage_name, key)
             if info is None:
                 return await self.store(principal, staged.chunks(), lambda: intake, metered=True, media_id=media_id)
-            upload = Incoming(
-                id=media_id, owner=principal.id, media_type=media_type, size=staged.size, public=intake.public,
-                filename=intake.filename, tags=intake.tags,
-            )  # fmt: skip
-            async with self._inspection.of(upload) as watch:
+            async with self._inspection.of(_incoming(media_id, principal, media_type, declared)) as watch:
                 digest = staged.digest
                 if digest is None or watch is not None:
                     meter = Meter(self._threads)
@@ -335,6 +329,13 @@ class Ingest:
 def original_key(media_id: str, media_type: str) -> str:
     """Where an original lies in its storage."""
     return f"originals/{media_id}.{extension(media_type)}"
+
+
+def _incoming(id: str, principal: Principal, media_type: str, declared: Intake) -> Incoming:
+    return Incoming(
+        id=id, owner=principal.id, media_type=media_type, size=declared.size, public=declared.public,
+        filename=declared.filename, tags=declared.tags,
+    )  # fmt: skip
 
 
 def _outcome(settled: Settled, intake: Intake) -> Stored:
