@@ -45,9 +45,11 @@ from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.opening import open_edge
 from mediacdn.edge.stamps import Stamps
 from mediacdn.edge.tiers import Edge
-from mediacdn.errors import MediaError, NotFound, StartupError
+from mediacdn.errors import MediaError, StartupError
 from mediacdn.hot import HotReads
-from mediacdn.interfaces import Action, LocalPaths, Storage
+from mediacdn.idempotency import EVERY as KEYS_KEPT
+from mediacdn.idempotency import Keys
+from mediacdn.interfaces import Action, LocalPaths
 from mediacdn.jobs.metrics import EVERY as LANES_READ
 from mediacdn.jobs.metrics import LaneMetrics
 from mediacdn.jobs.rings import Rings
@@ -56,6 +58,7 @@ from mediacdn.lifecycle import Lifecycle
 from mediacdn.links import Elsewhere
 from mediacdn.model import Event
 from mediacdn.plugins import Plugins
+from mediacdn.readiness import lesser, needed
 from mediacdn.recipes.planning import Planner
 from mediacdn.recipes.registry import Registry
 from mediacdn.routes.admin import admin_routes
@@ -84,15 +87,13 @@ from mediacdn.routes.variants import variant_routes
 from mediacdn.routes.views import Addresses
 from mediacdn.routes.watching import Watching
 from mediacdn.server.lane import HOT
+from mediacdn.storage.placement import routing
 from mediacdn.tasks import Tasks
 from mediacdn.ulids import Ulids
 from mediacdn.upkeep.metrics import EVERY as STORED_READ
 from mediacdn.upkeep.metrics import StoredMetrics
 from mediacdn.uploads.direct import Direct
 from mediacdn.worker import Chore, work
-
-HEARTBEAT = 15.0
-LEASES_KEPT = 3.0
 
 
 class App(Litestar):
@@ -243,6 +244,7 @@ async def _rooms(
     )
     ingest = ingest_of(config, opened, planner, access=access, new_id=new_id, emit=emit, ring=rings)
     uploads = uploads_of(config, opened, ingest, new_id)
+    keys = Keys(opened.catalog.idempotency)
     answers = StoredAnswers(access, addresses, clock)
     records = Records(catalog=opened.catalog, cards=cards, callers=callers, access=access, clock=clock)
     signer = Signer(ring=ring, config=config.signing, variants=variants, addresses=addresses, clock=clock)
@@ -279,7 +281,9 @@ async def _rooms(
         outputs=outputs,
         clock=clock,
     )
-    posts = Posts(ingest=ingest, catalog=opened.catalog, callers=callers, access=access, limits=config.limits, answers=answers, clock=clock)
+    posts = Posts(
+        ingest=ingest, catalog=opened.catalog, keys=keys, callers=callers, access=access, limits=config.limits, answers=answers, clock=clock
+    )
     resumable = Resumable(
         uploads=uploads,
         callers=callers,
@@ -293,7 +297,7 @@ async def _rooms(
         uploads=uploads,
         catalog=opened.catalog,
         storages=opened.storages,
-        ingest=ingest,
+        terms=ingest.terms,
         clock=clock,
         new_id=new_id,
         attempts=config.jobs.attempts,
@@ -305,7 +309,7 @@ async def _rooms(
         *subtitle_routes(
             records,
             reads=reads,
-            ingest=ingest,
+            terms=ingest.terms,
             maker=making,
             lifecycle=lifecycle,
             rows=opened.catalog.packages,
@@ -327,7 +331,7 @@ async def _rooms(
             direct=partial(direct_link, signer, elsewhere),
             clock=clock,
         ),
-        *task_routes(records, tasks, watching, access=access, addresses=addresses, clock=clock),
+        *task_routes(records, tasks, watching, addresses=addresses, clock=clock),
         *ancestry_routes(records, opened.catalog.ancestry, access=access, addresses=addresses, clock=clock),
         *job_routes(records, tasks, opened.catalog.jobs, access=access),
         *link_routes(records, signer, elsewhere, access),
@@ -337,7 +341,7 @@ async def _rooms(
             access=access,
             lifecycle=lifecycle,
             clock=clock,
-            routing=config.routing,
+            routing=routing(config),
             private_read=config.auth.private_read,
             edge=config.edge,
             policy=opened.policy,
@@ -347,13 +351,11 @@ async def _rooms(
         *storage_routes(records, access=access, catalog=opened.catalog, storages=opened.storages, tables=config.storage, new_id=new_id),
         *operation_routes(
             config=config,
-            access=access,
             callers=callers,
-            ingest=ingest,
             addresses=addresses,
             exposition=app.state.exposition,
-            checks=_checks(opened, config.auth.authenticators, actions),
-            lesser=_lesser_checks(opened),
+            checks=needed(opened, config.auth.authenticators, actions),
+            lesser=lesser(opened),
             draining=lambda: bool(app.state.draining),
             storage_mode=default.get("driver", "local"),
             region=default.get("region"),
@@ -379,8 +381,7 @@ async def _rooms(
         app.register(handler)
     described = asyncio.create_task(asyncio.to_thread(lambda: app.openapi_schema))  # tens of milliseconds: not in the first request for it
     chores = {
-        "heartbeat": Chore(HEARTBEAT, ingest.heartbeat),
-        "leases": Chore(LEASES_KEPT, ingest.keep_leases),
+        "idempotency": Chore(KEYS_KEPT, keys.keep),
         "lanes": Chore(LANES_READ, lanes.read),
         "stored": Chore(STORED_READ, stored.read),
     }
@@ -400,6 +401,7 @@ async def _rooms(
                 await each
         await uploads.close()
         ingest.close()
+        keys.close()
         hearing.shutdown(wait=True, cancel_futures=True)
 
 
@@ -407,39 +409,6 @@ def _shown(variants: Variants, recipes: Registry, media_type: str) -> bool:
     """Whether media of this type have a thumbnail: of themselves, or of what a recipe makes of them."""
     made = (step.relationship for recipe in recipes.accepting(media_type) for step in recipe.steps)
     return variants.makes(media_type) or "thumbnail" in made
-
-
-def _checks(opened: Opened, names: tuple[str, ...], actions: Mapping[str, Action]) -> dict[str, Callable[[], Awaitable[None]]]:
-    """What readiness asks: the catalog, each storage, and each authenticator, inspector and action that can tell."""
-    checks: dict[str, Callable[[], Awaitable[None]]] = {"catalog": opened.catalog.check}
-    mirrored = {name for mirror in opened.mirrors.values() for name in mirror.members}
-    for name, storage in opened.storages.items():
-        if name not in mirrored:  # for one that is, its mirror answers
-            checks[f"storage.{name}"] = _storage_check(storage)
-    others: dict[str, Any] = {f"auth.{name}": each for name, each in zip(names, opened.authenticators, strict=True)}
-    others |= {f"inspector.{name}": each for name, each in opened.inspection.inspectors.items()}
-    others |= {f"action.{name}": each for name, each in actions.items()}
-    for name, driver in others.items():
-        check = getattr(driver, "check", None)
-        if check is not None:
-            checks[name] = check
-    return checks
-
-
-def _lesser_checks(opened: Opened) -> dict[str, Callable[[], Awaitable[None]]]:
-    """What readiness tells of and does not need: without these everything works, slower."""
-    parts = {"broker": opened.broker, "bus": opened.bus, "counters": opened.counters}
-    return {name: check for name, each in parts.items() if (check := getattr(each, "check", None)) is not None}
-
-
-def _storage_check(storage: Storage) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        # The honest answer of a storage that works. Not by `head`: of a bucket that is not there, S3 says so only to who reads.
-        with suppress(NotFound):
-            async with storage.open("readiness/probe"):
-                pass
-
-    return check
 
 
 async def _exposed(registry: CollectorRegistry) -> bytes:

@@ -13,7 +13,7 @@ from mediacdn.catalog.card import CardCache
 from mediacdn.catalog.database import Catalog
 from mediacdn.errors import NotFound
 from mediacdn.http.disposition import clean_filename
-from mediacdn.ingest import Ingest, Intake
+from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Clock, Titles
 from mediacdn.keyring import RingFile
 from mediacdn.links import Elsewhere
@@ -23,6 +23,7 @@ from mediacdn.routes.links import Signer, Wish, download_url
 from mediacdn.routes.media import Posts
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses
+from mediacdn.terms import Intake
 from mediacdn.ulids import is_ulid
 
 
@@ -91,7 +92,7 @@ class MediaCore:
         title: str | None = None,
     ) -> Mapping[str, Any]:
         self._access.needs(Caller(principal), Scope.WRITE)
-        await self._ingest.admit(principal, None)
+        await self._ingest.terms.admit(principal, None)
         intake = Intake(public=public, filename=clean_filename(filename) if filename else None, title=title)
         stored = await self._ingest.store(principal, chunks, lambda: intake)
         shown: Mapping[str, Any] = msgspec.to_builtins(self._addresses.record(stored.media, storage=self._access.sees_storage(Caller())))

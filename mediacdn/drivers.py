@@ -17,7 +17,7 @@ from mediacdn.catalog.database import Catalog, open_catalog
 from mediacdn.catalog.notify import PostgresBusConfig, open_postgres_bus
 from mediacdn.changes import Changes
 from mediacdn.config import Config, Decoders, Mirrored, decode_driver
-from mediacdn.config.storages import MIRROR, default_storage, landings
+from mediacdn.config.storages import MIRROR
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
 from mediacdn.edge.guarded import Guarded
@@ -27,6 +27,7 @@ from mediacdn.errors import ConfigError
 from mediacdn.hookspecs import Kit
 from mediacdn.ingest import Ingest
 from mediacdn.inspection import Inspection
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Action, Authenticator, Authorizer, Broker, Bus, CachePolicy, Counters, Inspector, Links, LocalPaths, Storage
 from mediacdn.limits import MemoryCounters, SharedCounters
 from mediacdn.links import StorageLinks
@@ -38,8 +39,10 @@ from mediacdn.sandbox.fence import kernel
 from mediacdn.storage.digests import Digests
 from mediacdn.storage.metrics import StorageMetrics
 from mediacdn.storage.mirror import Mirror
+from mediacdn.storage.placement import routing
 from mediacdn.storage.retry import Retrying
 from mediacdn.storage.verify import Verifying
+from mediacdn.terms import Terms
 from mediacdn.ulids import Ulids
 from mediacdn.upkeep.moving import Mover
 from mediacdn.upkeep.promotion import Promotions, promotion
@@ -60,6 +63,7 @@ class Opened(Struct, frozen=True):
 
     catalog: Catalog
     storages: dict[str, Storage]
+    intents: Intents
     authenticators: list[Authenticator]
     authorizer: Authorizer | None
     counters: Counters
@@ -103,6 +107,8 @@ async def open_drivers(
         for mirror in mirrors.values():
             await stack.enter_async_context(mirror.running())
         storages: dict[str, Storage] = {name: metrics.around(Retrying((single | mirrors)[name]), name) for name in config.storage}
+        intents = Intents(catalog.objects, storages)
+        stack.callback(intents.close)
         names = config.auth.authenticators if use == "serve" else ()
         authenticators: list[Authenticator] = [
             await stack.enter_async_context(_open_auth(config, plugins, "authenticator", name, kit(name))) for name in names
@@ -147,7 +153,9 @@ async def open_drivers(
             driver = plugins.driver("links", name, "links.via")
             settings = decode_driver(driver.config, config.links.drivers.get(name, {}), f"links.{name}")
             links = await stack.enter_async_context(driver.open(settings, kit(f"links.{name}")))
-        yield Opened(catalog, storages, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links, mirrors)
+        yield Opened(
+            catalog, storages, intents, authenticators, authorizer, counters, digests, bus, broker, policy, inspection, links, mirrors
+        )
 
 
 @asynccontextmanager
@@ -252,7 +260,8 @@ def maker(
     return Maker(
         catalog=opened.catalog,
         storages=opened.storages,
-        routing=config.routing,
+        intents=opened.intents,
+        routing=routing(config),
         actions=actions,
         scratch=Scratch(Path(config.server.data) / "scratch"),
         remember=opened.digests.remember,
@@ -264,16 +273,14 @@ def maker(
 
 
 def mover(opened: Opened, told: Callable[[Sequence[Change]], Awaitable[None]]) -> Mover:
-    return Mover(catalog=opened.catalog, storages=opened.storages, told=told, new_id=Ulids())
+    return Mover(catalog=opened.catalog, storages=opened.storages, intents=opened.intents, told=told, new_id=Ulids())
 
 
 def promotions(config: Config, opened: Opened, moves: Mover) -> Promotions:
     return Promotions(
         catalog=opened.catalog,
         mover=moves,
-        routing=config.routing,
-        default=default_storage(config),
-        via=landings(config),
+        routing=routing(config),
         clock=SystemClock(),
         new_id=Ulids(),
     )
@@ -292,18 +299,15 @@ def ingest_of(
     return Ingest(
         catalog=opened.catalog,
         storages=opened.storages,
-        routing=config.routing,
-        limits=config.limits,
-        default_lifetime=config.lifecycle.default_expires_in,
+        intents=opened.intents,
+        terms=Terms(config.limits, routing(config), opened.counters, config.lifecycle.default_expires_in),
         access=access,
-        counters=opened.counters,
         inspection=opened.inspection,
         clock=SystemClock(),
         new_id=new_id,
         emit=emit,
         plan=planner,
         ring=ring,
-        via=landings(config),
         promotion=partial(promotion, new_id=new_id),
     )
 
@@ -314,7 +318,6 @@ def uploads_of(config: Config, opened: Opened, ingest: Ingest, new_id: Callable[
         storages=opened.storages,
         ingest=ingest,
         settings=config.uploads,
-        limits=config.limits,
         data=Path(config.server.data),
         clock=SystemClock(),
         new_id=new_id,

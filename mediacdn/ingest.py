@@ -4,14 +4,11 @@ The storage's `put` is atomic, so whatever is wrong is raised from inside the st
 written while the body arrives and must stand before the bytes are committed: bytes without a row are always found and swept.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from contextlib import aclosing
+from typing import Protocol
 
-import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,30 +18,14 @@ from mediacdn.catalog.dedupe import dedupe_key
 from mediacdn.catalog.derivatives import dedupe_key as derived_key
 from mediacdn.catalog.objects import Settled
 from mediacdn.catalog.uploads import Ending
-from mediacdn.config import Limits, Rule
-from mediacdn.errors import DigestMismatch, InvalidParameter, MediaError, TakenOver, TooLarge, TooManyRequests, TypeMismatch, TypeNotAllowed
-from mediacdn.http.media_types import matches, most_specific, normalise
+from mediacdn.errors import DigestMismatch, InvalidParameter, TooLarge
 from mediacdn.inspection import Inspection, Watch
-from mediacdn.interfaces import Clock, Counters, Storage
-from mediacdn.jobs.backoff import hopeless
+from mediacdn.intents import Intents
+from mediacdn.interfaces import Clock, Storage
 from mediacdn.metering import Meter, batches, first, rejoined
 from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
-from mediacdn.sniff import HEAD, contradicts, extension, kind, refined, sniff
-from mediacdn.storage.placement import place
-
-
-class Intake(Struct, frozen=True, kw_only=True):
-    """What an uploader declares. `sha256` is lower-case hexadecimal; `expires_in` seconds; `size` the declared length of the media, where known."""
-
-    public: bool = False
-    title: str | None = None
-    filename: str | None = None
-    tags: tuple[str, ...] = ()
-    metadata: dict[str, Any] = {}
-    expires_at: datetime | None = None
-    media_type: str | None = None
-    sha256: str | None = None
-    size: int | None = None
+from mediacdn.sniff import HEAD, extension, kind
+from mediacdn.terms import Intake, Terms
 
 
 class Stored(Struct, frozen=True):
@@ -55,12 +36,6 @@ class Stored(Struct, frozen=True):
     ignored: tuple[str, ...] = ()
     changes: Sequence[Change] = ()
     """Of a media that was registered before: to be told."""
-
-
-OWED = 10_000
-"""Idempotency keys at most that wait to be given free."""
-TIDYING = 0.2
-"""Seconds that whoever was refused waits for what is taken back: that may need the very part that is away. Then it goes on behind the answer."""
 
 
 class _AlreadyHere(Exception):
@@ -103,60 +78,31 @@ class Ingest:
         *,
         catalog: Catalog,
         storages: Mapping[str, Storage],
-        routing: tuple[Rule, ...],
-        limits: Limits,
-        default_lifetime: int,
+        intents: Intents,
+        terms: Terms,
         access: Access,
-        counters: Counters,
         inspection: Inspection,
         clock: Clock,
         new_id: Callable[[], str],
         emit: Callable[[Event], None],
         plan: Callable[[Media], Sequence[NewJob]] = lambda media: (),
         ring: Callable[[Iterable[NewJob]], None] = lambda jobs: None,
-        via: Mapping[str, str] | None = None,
         promotion: Callable[[Media, str], NewJob] | None = None,
     ) -> None:
-        """`via` maps a storage to the one where its uploads land first; `promotion(media, storage)` is the job that brings one on."""
+        """`promotion(media, storage)` is the job that brings a media on from where it landed."""
         self._catalog = catalog
         self._storages = storages
-        self._default_storage = "default" if "default" in storages else next(iter(storages))
-        self._routing = routing
-        self._limits = limits
-        self._default_lifetime = default_lifetime
+        self._intents = intents
+        self.terms = terms
         self._access = access
-        self._counters = counters
         self._inspection = inspection
         self._clock = clock
         self._new_id = new_id
         self._emit = emit
         self._plan = plan
         self._ring = ring
-        self._via = via or {}
         self._promotion = promotion
-        self._largest = limits.largest
-        self._flying: set[tuple[str, str]] = set()
-        self._leases: set[str] = set()
-        self._owed: set[str] = set()
-        self._tidying: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(4, "hash")
-
-    @property
-    def largest(self) -> int:
-        """The size in bytes above which no type is accepted."""
-        return self._largest
-
-    async def admit(self, principal: Principal, size: int | None) -> None:
-        """Refuse at once what need not be read: too many requests, or a declared size over the largest limit. Raises: TooManyRequests, TooLarge."""
-        if size is not None and size > self._largest:
-            raise TooLarge(f"At most {self._largest} bytes are accepted", max_upload_size=self._largest)
-        limits = self._limits
-        if limits.uploads_per_second > 0:
-            wait = await self._counters.take(f"uploads:{principal.id}", 1, limits.uploads_per_second, limits.uploads_burst)
-            if wait:
-                raise _wait(wait, "uploads")
-        if size:
-            await self._take_bytes(principal, size)
 
     async def store(
         self,
@@ -165,13 +111,12 @@ class Ingest:
         intake: Callable[[], Intake],
         *,
         metered: bool = False,
-        lease: str | None = None,
         media_id: str | None = None,
         registered: Media | None = None,
     ) -> Stored:
         """Take a stream in. `intake` is asked at the start and again at the end, because a form's fields may follow its file.
 
-        `metered` says that `admit` has already taken the body's bytes from the rate; `lease` is an idempotency lease to keep alive meanwhile.
+        `metered` says that `admit` has already taken the body's bytes from the rate.
         `media_id` is the media's where it was told before; `registered` is its record where there is one that waits for its bytes.
         Durable when it returns.
         What an inspector quarantines is stored and withheld at once, for itself: it is no duplicate of another, and no other of it.
@@ -182,8 +127,8 @@ class Ingest:
         stream = batches(chunks)
         head = await first(stream, HEAD)
         declared = intake()
-        media_type, limit, placement = self.judge(principal, declared, head)
-        storage_name = self.landing(placement)
+        media_type, limit, placement = self.terms.judge(principal, declared, head)
+        storage_name = self.terms.routing.landing(placement)
         storage = self._storages[storage_name]
         media_id = media_id or self._new_id()
         key = original_key(media_id, media_type)
@@ -194,21 +139,21 @@ class Ingest:
                 if meter.size + len(batch) > limit:
                     raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
                 if not metered:
-                    await self._take_bytes(principal, len(batch))
+                    await self.terms.take_bytes(principal, len(batch))
                 await meter.feed(batch)
                 if watch is not None:
                     await watch.feed(batch)
                 yield batch
             digest = await meter.digest()
             media = self._record(principal, intake(), media_type, meter.size, digest, storage_name, media_id, key, registered)
-            if self._place(principal, intake(), media_type, meter.size if self._sized else None) != placement:
+            if self.terms.place(principal, intake(), media_type, meter.size if self.terms.routing.sized else None) != placement:
                 raise InvalidParameter("Form fields that decide the storage must stand before the file")
             media, jobs = await self._judged(media, watch, placement)
-            await intent()
+            await stands()
             settled = await self._catalog.objects.settle(
                 media,
                 dedupe_key=self._own_key(media, placement),
-                quota=self._limits.quota_per_owner,
+                quota=self.terms.quota,
                 jobs=jobs,
                 registered=registered is not None,
             )
@@ -216,11 +161,8 @@ class Ingest:
                 raise _AlreadyHere(_outcome(settled, intake()), jobs)
             final.append((media, jobs))
 
-        upload = Incoming(
-            id=media_id, owner=principal.id, media_type=media_type, size=declared.size, public=declared.public,
-            filename=declared.filename, tags=declared.tags,
-        )  # fmt: skip
-        async with self._inspection.of(upload) as watch, self._leased(lease), self._intent(storage_name, key) as intent:
+        upload = _incoming(media_id, principal, media_type, declared)
+        async with self._inspection.of(upload) as watch, self._intents.beside(storage_name, key) as stands:
             try:
                 async with aclosing(body()) as fed:
                     info = await storage.put(key, fed, size=declared.size)
@@ -247,20 +189,15 @@ class Ingest:
         What fails for a fault of the moment leaves all in place and may be tried again; what is refused is gone.
         Raises: as `store`, TooManyRequests excepted; TakenOver when another ends the upload by now.
         """
-        media_type, _, placement = self.judge(principal, replace(intake, size=staged.size), await staged.head())
-        storage_name = self.landing(placement)
+        declared = replace(intake, size=staged.size)
+        media_type, _, placement = self.terms.judge(principal, declared, await staged.head())
+        storage_name = self.terms.routing.landing(placement)
         key = original_key(media_id, media_type)
-        await self._catalog.objects.intend(storage_name, key, ending)
-        self._flying.add((storage_name, key))
-        try:
+        async with self._intents.again(storage_name, key, ending):
             info = await staged.become(storage_name, key)
             if info is None:
                 return await self.store(principal, staged.chunks(), lambda: intake, metered=True, media_id=media_id)
-            upload = Incoming(
-                id=media_id, owner=principal.id, media_type=media_type, size=staged.size, public=intake.public,
-                filename=intake.filename, tags=intake.tags,
-            )  # fmt: skip
-            async with self._inspection.of(upload) as watch:
+            async with self._inspection.of(_incoming(media_id, principal, media_type, declared)) as watch:
                 digest = staged.digest
                 if digest is None or watch is not None:
                     meter = Meter(self._threads)
@@ -273,48 +210,6 @@ class Ingest:
                 media = self._record(principal, intake, media_type, info.size, digest, storage_name, media_id, key, None)
                 media, jobs = await self._judged(media, watch, placement)
                 return await self._commit(media, jobs, info, intake, placement, registered=False, ending=ending)
-        except TakenOver:
-            raise  # the bytes are needed by whoever ends it now
-        except MediaError as error:
-            if hopeless(error):
-                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                    await self._give_back(storage_name, key)
-            raise
-        finally:
-            self._flying.discard((storage_name, key))
-
-    def promise(self, intake: Intake, size: int) -> None:
-        """Refuse what could only be refused, going by what is declared alone. Raises: TooLarge, TypeNotAllowed."""
-        limit = self._largest if intake.media_type is None else self._check_type(intake, intake.media_type)
-        if size > limit:
-            raise TooLarge(f"At most {limit} bytes are accepted", max_upload_size=limit)
-
-    def end_of(self, intake: Intake, now: datetime) -> datetime | None:
-        """When a media with these parameters expires."""
-        if intake.expires_at is None and self._default_lifetime:
-            return now + timedelta(seconds=self._default_lifetime)
-        return intake.expires_at
-
-    def judge(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, int, str]:
-        """Tell from an upload's first bytes its type, the limit of its size, and the storage in which it belongs. Raises: TypeMismatch, TypeNotAllowed, TooLarge."""
-        media_type = refined(sniff(head[:HEAD]), intake.media_type, intake.filename)
-        limit = self._check_type(intake, media_type)
-        if intake.size is not None and intake.size > limit:
-            raise TooLarge(f"At most {limit} bytes of {media_type} are accepted", max_upload_size=limit)
-        return media_type, limit, self._place(principal, intake, media_type)
-
-    def guess(self, principal: Principal, intake: Intake, head: bytes) -> tuple[str, str]:
-        """As `judge`, of bytes that are too few to tell, or are not an upload's first: a type and a storage to begin with. Refuses nothing."""
-        media_type = refined(sniff(head[:HEAD]), intake.media_type, intake.filename)
-        return media_type, self._place(principal, intake, media_type)
-
-    def landing(self, placement: str) -> str:
-        """The storage in which what belongs in `placement` arrives."""
-        return self._via.get(placement, placement)
-
-    async def take_bytes(self, principal: Principal, size: int) -> None:
-        """Take bytes that were not told beforehand from the caller's rate. Raises: TooManyRequests."""
-        await self._take_bytes(principal, size)
 
     async def _judged(self, media: Media, watch: Watch | None, placement: str) -> tuple[Media, Sequence[NewJob]]:
         """The media as the inspectors leave it, with the jobs it gets."""
@@ -343,15 +238,14 @@ class Ingest:
         settled = await self._catalog.objects.commit(
             media,
             dedupe_key=self._own_key(media, placement),
-            quota=self._limits.quota_per_owner,
+            quota=self.terms.quota,
             etag=info.etag,
             jobs=jobs,
             registered=registered,
             ending=ending,
         )
         if settled.kind != "new":  # a twin won the race between the two looks; its bytes serve both, ours go
-            await self._storages[media.storage].delete(media.storage_key)
-            await self._catalog.objects.forget(media.storage, media.storage_key)
+            await self._intents.drop(media.storage, media.storage_key)
         stored = _outcome(settled, intake)
         if stored.created:
             self._tell(stored.media, jobs)
@@ -361,42 +255,13 @@ class Ingest:
         """Hash a stream and keep nothing, for comparing a retried request with the first. Raises: TooLarge."""
         meter = Meter(self._threads)
         async for batch in batches(chunks):
-            if meter.size + len(batch) > self._largest:
-                raise TooLarge(f"At most {self._largest} bytes are accepted", max_upload_size=self._largest)
+            if meter.size + len(batch) > self.terms.largest:
+                raise TooLarge(f"At most {self.terms.largest} bytes are accepted", max_upload_size=self.terms.largest)
             await meter.feed(batch)
         return await meter.digest()
 
     def close(self) -> None:
-        for each in self._tidying:
-            each.cancel()
         self._threads.shutdown(wait=False)
-
-    async def heartbeat(self) -> None:
-        """Tell the catalog which uploads are alive, so that no sweeper takes them for abandoned. Called every few seconds."""
-        if self._flying:
-            await self._catalog.objects.touch(list(self._flying))
-
-    async def keep_leases(self) -> None:
-        """Lengthen the leases of idempotency keys whose uploads are alive, and give those free that an outage kept. Called every few seconds."""
-        for lease in list(self._owed):
-            await self._catalog.idempotency.drop(lease)
-            self._owed.discard(lease)
-        for lease in list(self._leases):
-            await self._catalog.idempotency.touch(lease)
-
-    async def release(self, lease: str) -> None:
-        """Give an idempotency key free after a failed request, later when the catalog is away; best effort, the lease ends by itself."""
-        if len(self._owed) < OWED:
-            self._owed.add(lease)
-        await self._tidied(self._drop(lease))
-
-    async def _drop(self, lease: str) -> None:
-        with anyio.move_on_after(5):
-            try:
-                await self._catalog.idempotency.drop(lease)
-            except MediaError:
-                return
-            self._owed.discard(lease)
 
     def dedupe_key(self, media: Media) -> str | None:
         """The text under which a live media is unique: digest, visibility, placement and, under owner-only reading, the owner; of a derivative, what it was made of and how.
@@ -405,100 +270,7 @@ class Ingest:
             return None
         if media.derivation_key is not None:
             return derived_key(media.derivation_key)
-        storage = media.storage
-        if storage in self._via.values() and media.source_id is None:  # it is on its way to where the rules put it
-            storage = place(
-                self._routing,
-                self._default_storage,
-                media_type=media.media_type,
-                size=media.size,
-                tags=media.tags,
-                owner=media.owner,
-                public=media.public,
-            )[0]
-        return self._dedupe_key(media, storage)
-
-    @asynccontextmanager
-    async def _intent(self, storage: str, key: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Write the intent row beside the arriving body, and give a function that waits for it. A failure takes the row back."""
-        self._flying.add((storage, key))
-        writing = asyncio.create_task(self._catalog.objects.intend(storage, key))
-        try:
-            yield lambda: asyncio.shield(writing)
-        except BaseException:
-            await self._tidied(self._take_back(storage, key, writing))
-            raise
-        finally:
-            self._flying.discard((storage, key))
-
-    @asynccontextmanager
-    async def _leased(self, lease: str | None) -> AsyncIterator[None]:
-        if lease is None:
-            yield
-            return
-        self._leases.add(lease)
-        try:
-            yield
-        finally:
-            self._leases.discard(lease)
-
-    async def _tidied(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait a little for what is done after a failure, whatever cancels the caller meanwhile."""
-        task = asyncio.create_task(work)
-        self._tidying.add(task)
-        task.add_done_callback(self._tidying.discard)
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({task}, timeout=TIDYING)
-
-    async def _take_back(self, storage: str, key: str, writing: asyncio.Task[None]) -> None:
-        """Best effort, at most 5 s: what stays is swept by age. Only a row that is still an intent is taken back: a lost answer to a commit may hide its success."""
-        with anyio.move_on_after(5):
-            try:
-                await asyncio.wait([writing])
-                if writing.exception() is None:
-                    await self._give_back(storage, key)
-            except MediaError:
-                return
-
-    async def _give_back(self, storage: str, key: str) -> None:
-        if await self._catalog.objects.abandon(storage, key):
-            await self._storages[storage].delete(key)
-            await self._catalog.objects.forget(storage, key)
-
-    async def _take_bytes(self, principal: Principal, size: int) -> None:
-        rate = self._limits.upload_bytes_per_second
-        if rate > 0:
-            burst = self._limits.upload_bytes_burst or rate * 10
-            wait = await self._counters.take(f"bytes:{principal.id}", size, rate, burst)
-            if wait:
-                raise _wait(wait, "uploaded bytes")
-
-    def _check_type(self, declared: Intake, found: str) -> int:
-        """The size limit of this type. Raises: TypeMismatch, TypeNotAllowed."""
-        limits = self._limits
-        if declared.media_type is not None and contradicts(declared.media_type, found):
-            raise TypeMismatch(f"Declared as {normalise(declared.media_type)}, but the bytes are {found}")
-        if any(matches(pattern, found) for pattern in limits.deny_types) or not any(matches(p, found) for p in limits.allow_types):
-            raise TypeNotAllowed(f"Media of type {found} are not accepted here")
-        by_type = most_specific(limits.by_type, found)
-        return limits.max_upload_size if by_type is None else by_type
-
-    @property
-    def _sized(self) -> bool:
-        return any(rule.min_size is not None or rule.max_size is not None for rule in self._routing)
-
-    def _place(self, principal: Principal, intake: Intake, media_type: str, size: int | None = None) -> str:
-        size = intake.size if size is None else size
-        name, _ = place(
-            self._routing,
-            self._default_storage,
-            media_type=media_type,
-            size=size,
-            tags=intake.tags,
-            owner=principal.id,
-            public=intake.public,
-        )
-        return name
+        return self._dedupe_key(media, self.terms.routing.destination(media))
 
     def _record(
         self,
@@ -537,7 +309,7 @@ class Ingest:
             storage_key=key,
             created_at=now,
             updated_at=now,
-            expires_at=self.end_of(intake, now),
+            expires_at=self.terms.end_of(intake, now),
         )
 
     def _dedupe_key(self, media: Media, placement: str) -> str:
@@ -559,8 +331,11 @@ def original_key(media_id: str, media_type: str) -> str:
     return f"originals/{media_id}.{extension(media_type)}"
 
 
-def _wait(seconds: float, of: str) -> TooManyRequests:
-    return TooManyRequests(f"Too many {of}; try again later", headers={"Retry-After": str(max(1, int(seconds + 0.999)))})
+def _incoming(id: str, principal: Principal, media_type: str, declared: Intake) -> Incoming:
+    return Incoming(
+        id=id, owner=principal.id, media_type=media_type, size=declared.size, public=declared.public,
+        filename=declared.filename, tags=declared.tags,
+    )  # fmt: skip
 
 
 def _outcome(settled: Settled, intake: Intake) -> Stored:

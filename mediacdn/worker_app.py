@@ -70,7 +70,7 @@ async def run_worker(
     async with open_drivers(config, loaded, own, use="work") as opened, open_actions(config, loaded, own, worker=True) as actions:
         stamps = await open_stamps(config)
         changes = Changes(rows=opened.catalog.changes, stamps=stamps, every=config.edge.sweep_every, bus=opened.bus)
-        rows, settings = opened.catalog.jobs, config.jobs
+        rows, settings = opened.catalog.leases, config.jobs
         known = recipe_registry(config, loaded, actions)
         new_id = Ulids()
         recipes = RecipeWork(opened.catalog, known, maker(config, opened, actions, changes), SystemClock(), new_id)
@@ -126,7 +126,7 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
             log.info("abandoned uploads of parts aborted", uploads=len(reaped))
 
     async def end_uploads() -> None:
-        ended = await uploads.end_all()
+        ended = await uploads.endings.end_all()
         if ended:
             log.info("uploads of dead processes ended", uploads=ended)
 
@@ -155,7 +155,7 @@ def chores(config: Config, opened: Opened, changes: Changes, promoting: Promotio
         await opened.catalog.changes.prune()
 
     async def reclaim() -> None:
-        taken, changed = await opened.catalog.jobs.reclaim(config.jobs.backoff_base)
+        taken, changed = await opened.catalog.leases.reclaim(config.jobs.backoff_base)
         await changes.told(changed)
         if taken:
             log.warning("jobs of dead workers taken back", jobs=taken)

@@ -14,6 +14,7 @@ from mediacdn.catalog.derivatives import DerivativeRows
 from mediacdn.catalog.engine import create_engine, sqlite_path
 from mediacdn.catalog.idempotency import IdempotencyRows
 from mediacdn.catalog.jobs import JobRows
+from mediacdn.catalog.leases import LeaseRows
 from mediacdn.catalog.media import MediaRows
 from mediacdn.catalog.migrate import pending
 from mediacdn.catalog.moves import MoveRows
@@ -44,6 +45,7 @@ class Catalog:
         self.idempotency = IdempotencyRows(transactions, clock)
         self.derivatives = DerivativeRows(transactions, clock)
         self.jobs = JobRows(transactions, clock)
+        self.leases = LeaseRows(transactions, clock)
         self.uploads = UploadRows(transactions, clock)
         self.variants = VariantRows(transactions, clock)
         self.packages = PackageRows(transactions, clock)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
-from mediacdn.catalog.jobs import Held, insist
+from mediacdn.catalog.leases import Held, insist
 from mediacdn.catalog.quarantine import with_descendants
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import derivations, media

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediacdn.catalog.changes import append
 from mediacdn.catalog.dedupe import holder
 from mediacdn.catalog.derivatives import credit_recipe, like_its_source
-from mediacdn.catalog.jobs import Held, insist, plan
+from mediacdn.catalog.jobs import plan
+from mediacdn.catalog.leases import Held, insist
 from mediacdn.catalog.locks import lock_digest
 from mediacdn.catalog.outward import Outward
 from mediacdn.catalog.owners import charge, credit, used

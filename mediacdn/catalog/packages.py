@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, ins
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
-from mediacdn.catalog.jobs import Held, insist
+from mediacdn.catalog.leases import Held, insist
 from mediacdn.catalog.owners import weigh
 from mediacdn.catalog.rows import COLUMNS, media_of
 from mediacdn.catalog.tables import PARTIAL, jobs, media, objects, package_files, packages

@@ -70,9 +70,8 @@ def route(
     as_json: bool,
 ) -> None:
     """Say which storage an upload of FILE would go to, which rule says so, and why those before it did not hold. The type is told by the file's bytes."""
-    from mediacdn.config.storages import default_storage, landings
     from mediacdn.sniff import HEAD, refined, sniff
-    from mediacdn.storage.placement import ORIGINAL, Subject, conditions, consider
+    from mediacdn.storage.placement import ORIGINAL, Subject, conditions, routing
 
     config = settings(config_file, data).config
     with file.open("rb") as handle:
@@ -80,9 +79,10 @@ def route(
     size = file.stat().st_size
     variant = "" if variant == ORIGINAL else variant
     subject = Subject(media_type=media_type, size=size, tags=tags, owner=owner, public=public, variant=variant)
-    placed = consider(config.routing, default_storage(config), subject)
+    rules = routing(config)
+    placed = rules.place(subject)
     # Only uploads land elsewhere first: what is made here is written where it stays.
-    via = None if variant else landings(config).get(placed.storage)
+    via = None if variant else rules.via.get(placed.storage)
     names = [rule.name or str(number + 1) for number, rule in enumerate(config.routing)]
     because = "no rule holds" if placed.rule is None else conditions(config.routing[placed.rule])
     if as_json:

@@ -17,6 +17,8 @@ Count = Annotated[int, Meta(ge=1)]
 Amount = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 Rate = Annotated[float, Meta(ge=0)]
+Tables = Annotated[dict[str, dict[str, Any]], INTERNAL]
+"""No key of its own, what is of this type: `drivers` is filled from the section's own tables, such as [edge.NAME]."""
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,8 +155,7 @@ class Edge(Section, frozen=True):
     bus: str | None = None
     """The driver that tells other nodes of changes at once; without one they learn of them by the sweep. "postgres" is the built-in one."""
     rules: tuple[EdgeRule, ...] = ()
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [edge.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
 
 class Links(Section, frozen=True):
@@ -168,8 +169,7 @@ class Links(Section, frozen=True):
     """Smaller media have our own links all the same."""
     records: bool = False
     """Whether a record that is read has such a link as its `urls.original` too."""
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [links.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
 
 class PurgeCall(Section, frozen=True):
@@ -226,8 +226,7 @@ class Auth(Section, frozen=True):
     scope_claim: str = "scope"
     scope_map: dict[str, str] = {}
     default_scopes: tuple[str, ...] = ("media:read", "media:write")
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [auth.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
 
 class Limits(Section, frozen=True):
@@ -255,8 +254,7 @@ class Limits(Section, frozen=True):
     """Tasks that one caller may have asked for and that have not ended; 0 is no limit. Admins are not counted."""
     counters: str = "memory"
     """The driver that counts for the rates, with its own table [limits.NAME]; "memory" is each server process for itself."""
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [limits.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
     @property
     def largest(self) -> int:
@@ -289,8 +287,7 @@ class Inspection(Section, frozen=True):
     """How long one may keep an upload waiting: for a chunk to be taken, for the verdict after the last."""
     on_failure: Literal["refuse", "quarantine", "accept"] = "refuse"
     """What becomes of an upload when an inspector fails or is late: 503 and nothing is kept, stored and withheld, or stored as if it had said nothing."""
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [inspection.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
 
 class Jobs(Section, frozen=True):
@@ -313,8 +310,7 @@ class Jobs(Section, frozen=True):
     keep_completed: Amount = 86400
     """How long a completed or cancelled job is kept, to be looked at."""
     keep_failed: Amount = 2_592_000
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [jobs.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
 
 class Variants(Section, frozen=True):
@@ -335,8 +331,7 @@ class Recipes(Section, frozen=True):
     define: tuple[Recipe, ...] = ()
     plan: dict[str, tuple[str, ...]] = {}
     """Which uploads get a job of a recipe, by media types or ranges; what is named here is decided here, the rest by the plugins."""
-    drivers: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
-    """Filled from the [recipes.NAME] tables; not a key of its own."""
+    drivers: Tables = field(default_factory=dict)
 
 
 class Decoders(Section, frozen=True):
@@ -409,7 +404,7 @@ class Config(Section, frozen=True):
     decoders: Decoders = Decoders()
     lifecycle: Lifecycle = Lifecycle()
     plugins: tuple[str, ...] = ("local", "jwt", "vips", "pdf")
-    shared: Annotated[dict[str, dict[str, Any]], INTERNAL] = field(default_factory=dict)
+    shared: Tables = field(default_factory=dict)
     """Filled from the tables that are named after plugins, such as [redis]: what the tables of the drivers of this name have in common."""
 
     @property

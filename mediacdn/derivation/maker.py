@@ -1,27 +1,26 @@
 """One step: an action run on a media, and its output kept as a media of its own. The derivation key makes it one, however often and by however many it is made."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 from anyio import to_thread
 
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.derivatives import dedupe_key
-from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.leases import Held
 from mediacdn.catalog.packages import UNIT
-from mediacdn.config import Rule
 from mediacdn.derivation.files import Given, Original, Output, Scratch, write_all
-from mediacdn.derivation.packer import HEARTBEAT, Packer
+from mediacdn.derivation.packer import Packer
 from mediacdn.derivation.units import Stored, unit_step
-from mediacdn.errors import MediaError, NotFound, StorageUnavailable, UnsupportedType
+from mediacdn.errors import NotFound, StorageUnavailable, UnsupportedType
 from mediacdn.http.media_types import matches
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Action, Clock, Divisible, Storage
 from mediacdn.model import ByteRange, Card, Change, Derivation, Event, Kept, Made, Media, Status, Unit
 from mediacdn.recipes.registry import SettledStep
 from mediacdn.sniff import extension, kind
-from mediacdn.storage.placement import place
+from mediacdn.storage.placement import Routing, Subject
 
 
 def _unheard(share: float) -> None:
@@ -36,7 +35,8 @@ class Maker:
         *,
         catalog: Catalog,
         storages: Mapping[str, Storage],
-        routing: tuple[Rule, ...],
+        intents: Intents,
+        routing: Routing,
         actions: Mapping[str, Action],
         scratch: Scratch,
         remember: Callable[[str, str], None],
@@ -47,7 +47,7 @@ class Maker:
     ) -> None:
         self._catalog = catalog
         self._storages = storages
-        self._default_storage = "default" if "default" in storages else next(iter(storages))
+        self._intents = intents
         self._routing = routing
         self._actions = actions
         self._scratch = scratch
@@ -188,12 +188,11 @@ class Maker:
             height=made.height,
             made_at=now,
         )
-        async with self._intent(storage, new.key):
+        async with self._intents.before(storage, new.key):
             info = await self._storages[storage].put(new.key, output.chunks(), size=size)
             kept, own = await self._catalog.variants.keep(new, info.etag, most)
             if not own:
-                await self._storages[storage].delete(new.key)
-                await self._catalog.objects.forget(storage, new.key)
+                await self._intents.drop(storage, new.key)
         return kept
 
     @asynccontextmanager
@@ -231,7 +230,7 @@ class Maker:
         new = self._record(source, step, made, size, digest, derivation_key)
         storage = self._storages[new.storage]
         async with (
-            self._intent(new.storage, new.storage_key),
+            self._intents.before(new.storage, new.storage_key),
             self._packer.packed(new, made, output, f"{below or new.relationship}/{source.id}/{new.id}", units, growing=growing) as package,
         ):
             info = await storage.put(new.storage_key, output.chunks(), size=size)
@@ -241,24 +240,15 @@ class Maker:
             )
             await self._told(settled.changes)
             if settled.kind != "new":  # the same bytes are there, or the same derivative is
-                await storage.delete(new.storage_key)
-                await self._catalog.objects.forget(new.storage, new.storage_key)
+                await self._intents.drop(new.storage, new.storage_key)
         if settled.kind != "duplicate" and step.relationship != UNIT and not growing:
             detail = {"media_type": new.media_type, "size": size, "source_id": source.id, "relationship": step.relationship}
             self._emit(Event("media.derived", settled.media.id, self._clock.now(), detail))
         return settled.media
 
     def _place(self, source: Media | Card, made: Made, size: int, variant: str) -> str:
-        return place(
-            self._routing,
-            self._default_storage,
-            media_type=made.media_type,
-            size=size,
-            tags=source.tags,
-            owner=source.owner,
-            public=source.public,
-            variant=variant,
-        )[0]
+        of = Subject(media_type=made.media_type, size=size, tags=source.tags, owner=source.owner, public=source.public, variant=variant)
+        return self._routing.place(of).storage
 
     def _record(self, source: Media, step: SettledStep, made: Made, size: int, digest: str, derivation_key: str) -> Media:
         name = self._new_id()
@@ -289,43 +279,7 @@ class Maker:
             updated_at=now,
         )
 
-    @asynccontextmanager
-    async def _intent(self, storage: str, key: str) -> AsyncIterator[None]:
-        """Say what is about to be written, keep saying it, and take it back when it comes to nothing."""
-        objects = self._catalog.objects
-        await objects.intend(storage, key)
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._alive, storage, key)
-                yield
-                group.cancel_scope.cancel()
-        except BaseException as error:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await self._take_back(storage, key)
-            raise _only(error) from None
-
-    async def _alive(self, storage: str, key: str) -> None:
-        while True:
-            await anyio.sleep(HEARTBEAT)
-            with suppress(MediaError):  # a catalog that is away for a moment costs a beat, not the work
-                await self._catalog.objects.touch([(storage, key)])
-
-    async def _take_back(self, storage: str, key: str) -> None:
-        try:
-            if await self._catalog.objects.abandon(storage, key):
-                await self._storages[storage].delete(key)
-                await self._catalog.objects.forget(storage, key)
-        except MediaError:
-            return  # the sweep finds it by its age
-
 
 def _growing(step: SettledStep, source: Media) -> str:
     """What the step's output is known by while there is not all of it."""
     return f"{step.derivation_key(source.id)}/growing"
-
-
-def _only(error: BaseException) -> BaseException:
-    """The one error of a group of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

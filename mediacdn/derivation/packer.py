@@ -50,10 +50,10 @@ class Packer:
                 joined = () if growing else tuple(each.id for each in units.values())
                 yield Package(prefix, files, made.manifest, growing, joined)
                 group.cancel_scope.cancel()
-        except BaseException:
+        except BaseException as error:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(MediaError):
                 await self._packages.abandon(new.storage, prefix)
-            raise
+            raise _only(error) from None
 
     async def _stored(self, storage: str, prefix: str, files: Sequence[MadeFile], output: Output) -> list[PackageFile]:
         stored: dict[int, PackageFile] = {}
@@ -93,3 +93,10 @@ def _check(new: Media, made: Made) -> None:
         raise ValueError("a package's step names a relationship of a-z, 0-9 and -, by which it is read")
     if made.manifest is not None and made.manifest not in paths:
         raise ValueError("the manifest is none of the files")
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one error of a group of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

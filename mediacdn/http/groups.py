@@ -28,11 +28,6 @@ def cache_groups(names: Iterable[str]) -> str:
     return ", ".join('"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in _first(names, _group, GROUPS))
 
 
-def cache_group_invalidation(names: Iterable[str]) -> str:
-    """Write Cache-Group-Invalidation, for the answer to an unsafe method (RFC 9875 section 3): the groups that are dead, written as `cache_groups` writes them."""
-    return cache_groups(names)
-
-
 def surrogate_keys(names: Iterable[str], separator: str = " ") -> str:
     """Write the keys of Surrogate-Key, xkey or Cache-Tag, as many as fit into KEYS characters, the first ones first.
 

@@ -11,7 +11,7 @@ import anyio
 import structlog
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage, TaskiqMessage
 
-from mediacdn.catalog.jobs import JobRows
+from mediacdn.catalog.leases import LeaseRows
 from mediacdn.errors import MediaError
 from mediacdn.interfaces import Broker
 from mediacdn.jobs.hearing import Hearing
@@ -30,7 +30,7 @@ log = structlog.get_logger("mediacdn.jobs")
 class Bell(AsyncBroker):
     """Rings for one lane, looking every `every` seconds while nothing is due; every `beside` seconds as long as `broker` can be heard."""
 
-    def __init__(self, rows: JobRows, lane: str, every: float, broker: Broker | None = None, beside: float | None = None) -> None:
+    def __init__(self, rows: LeaseRows, lane: str, every: float, broker: Broker | None = None, beside: float | None = None) -> None:
         super().__init__()
         self.is_worker_process = True
         self._rows = rows

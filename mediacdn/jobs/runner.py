@@ -8,7 +8,7 @@ from random import Random
 
 import structlog
 
-from mediacdn.catalog.jobs import Held, JobRows, LeaseLost
+from mediacdn.catalog.leases import Held, LeaseLost, LeaseRows
 from mediacdn.config import Jobs
 from mediacdn.errors import CatalogUnavailable, MediaError, StorageUnavailable
 from mediacdn.jobs.backoff import hopeless, pause
@@ -32,7 +32,7 @@ SOON = 5.0
 class Running:
     """A job in the hands of this process."""
 
-    def __init__(self, job: Job, rows: JobRows) -> None:
+    def __init__(self, job: Job, rows: LeaseRows) -> None:
         self.job = job
         self.held = Held(job.id, job.fence)
         self.steps = list(job.steps)
@@ -104,7 +104,7 @@ class Runner:
 
     def __init__(
         self,
-        rows: JobRows,
+        rows: LeaseRows,
         kinds: Mapping[str, Work],
         told: Callable[[Sequence[Change]], Awaitable[None]],
         settings: Jobs,

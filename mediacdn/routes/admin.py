@@ -7,7 +7,7 @@ from litestar import Request, Response, delete, get, post
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mediacdn.access import Access, Caller
-from mediacdn.config import Edge, Rule
+from mediacdn.config import Edge
 from mediacdn.edge.policy import Passed, Rules, Verdict
 from mediacdn.edge.tiers import EdgeStats
 from mediacdn.errors import InvalidParameter, MediaError, NotFound, TooLarge
@@ -18,7 +18,7 @@ from mediacdn.model import Card, Principal, Scope, State
 from mediacdn.routes.contract import ACTS, NEEDS_TOKEN, WITH_TOKEN, OptionalBody, problems
 from mediacdn.routes.media import Id
 from mediacdn.routes.records import Records
-from mediacdn.storage.placement import place
+from mediacdn.storage.placement import Routing, subject
 from mediacdn.ulids import is_ulid
 
 Asked = Request[Any, Any, Any]
@@ -101,7 +101,7 @@ def admin_routes(
     access: Access,
     lifecycle: Lifecycle,
     clock: Clock,
-    routing: tuple[Rule, ...],
+    routing: Routing,
     private_read: str,
     edge: Edge,
     policy: CachePolicy,
@@ -208,16 +208,6 @@ def admin_routes(
 
         stranger = Caller(Principal("", frozenset({Scope.READ})))
         owner = Caller(Principal(media.owner, frozenset({Scope.READ})))
-        _, rule = place(
-            routing,
-            media.storage,
-            media_type=media.media_type,
-            size=media.size,
-            tags=media.tags,
-            owner=media.owner,
-            public=media.public,
-            variant=media.relationship or "",
-        )
         cached = await caching(card)
         return Explanation(
             id=media.id,
@@ -229,7 +219,7 @@ def admin_routes(
             reads={"anonymous": answer(Caller()), "any_token": answer(stranger), "owner": answer(owner), "admin": answer(caller)},
             storage=media.storage,
             storage_key=media.storage_key,
-            placement_rule=None if rule is None else routing.index(rule),
+            placement_rule=routing.place(subject(media, media.relationship or "")).rule,
             generation=media.generation,
             links_valid_from=media.links_valid_from,
             cache=cached,

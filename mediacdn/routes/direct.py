@@ -26,7 +26,6 @@ from mediacdn.errors import (
 from mediacdn.http.digests import parse_hex_sha256
 from mediacdn.http.disposition import clean_filename
 from mediacdn.http.media_types import normalise
-from mediacdn.ingest import Intake
 from mediacdn.interfaces import Clock
 from mediacdn.model import Part, Principal, Scope
 from mediacdn.routes import parameters
@@ -34,6 +33,7 @@ from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import NEEDS_TOKEN, WITH_TOKEN, WITH_TOKEN_OR_NOTHING, answers, problems
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Record
+from mediacdn.terms import Intake
 from mediacdn.uploads.direct import Direct, Offer
 from mediacdn.uploads.sessions import Uploads
 

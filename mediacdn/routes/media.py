@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Any
 
 from litestar import HttpMethod, Request, Response, post, route
@@ -34,7 +33,8 @@ from mediacdn.errors import (
     Undecodable,
 )
 from mediacdn.http.digests import parse_hex_sha256
-from mediacdn.ingest import Ingest, Intake, Stored
+from mediacdn.idempotency import LEASE, Keys
+from mediacdn.ingest import Ingest, Stored
 from mediacdn.interfaces import Clock
 from mediacdn.model import Principal, Scope, State
 from mediacdn.routes import parameters
@@ -57,10 +57,10 @@ from mediacdn.routes.contract import (
 from mediacdn.routes.sending import Senders
 from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.views import Record
+from mediacdn.terms import Intake
 from mediacdn.ulids import is_ulid
 
 FORM_SLACK = 1024 * 1024  # what a form's fields and framing may add to the file
-LEASE = timedelta(seconds=10)
 """How long a key stays taken when whoever took it died; lengthened every few seconds while the upload lasts."""
 ULID = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 # The pattern only documents: any other text names no media, which is 404 and not a malformed request.
@@ -149,6 +149,7 @@ class Posts:
         *,
         ingest: Ingest,
         catalog: Catalog,
+        keys: Keys,
         callers: Callers,
         access: Access,
         limits: Limits,
@@ -157,6 +158,7 @@ class Posts:
     ) -> None:
         self._ingest = ingest
         self._catalog = catalog
+        self._keys = keys
         self._callers = callers
         self._access = access
         self._limits = limits
@@ -171,12 +173,13 @@ class Posts:
         content_type = headers.get("content-type")
         is_form = content_type is not None and content_type.strip().lower().startswith("multipart/form-data")
         length = int(headers["content-length"]) if "content-length" in headers else None
-        if is_form and length is not None and length > self._ingest.largest + FORM_SLACK:
-            raise TooLarge(f"At most {self._ingest.largest} bytes are accepted", max_upload_size=self._ingest.largest)
+        largest = self._ingest.terms.largest
+        if is_form and length is not None and length > largest + FORM_SLACK:
+            raise TooLarge(f"At most {largest} bytes are accepted", max_upload_size=largest)
         found = parameters.from_query(scope["query_string"])
         for name, value in parameters.from_headers(headers).items():
             parameters.put(found, name, value)
-        await self._ingest.admit(principal, None if is_form else length)
+        await self._ingest.terms.admit(principal, None if is_form else length)
         body = raw(receive)
         if is_form:
             assert content_type is not None
@@ -217,11 +220,8 @@ class Posts:
             if media.version > 1 or media.state is not State.QUARANTINED:  # else it was withheld when it was answered
                 self._access.present(media.card, self._clock.now())  # what happened to the media since beats the answer of then
             return await self._answers.response(principal, Stored(media, created=begun.status == 201))
-        try:
-            stored = await self._ingest.store(principal, body, intake, metered=metered, lease=begun.token)
-        except BaseException:
-            await self._ingest.release(begun.token)
-            raise
+        async with self._keys.held(begun.token):
+            stored = await self._ingest.store(principal, body, intake, metered=metered)
         await self._catalog.idempotency.finish(
             begun.token, status=201 if stored.created else 200, media_id=stored.media.id, fingerprint=stored.media.digest
         )

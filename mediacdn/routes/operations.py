@@ -9,11 +9,9 @@ from litestar import Request, Response, get
 from msgspec import Struct
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from mediacdn.access import Access
 from mediacdn.config import Config
 from mediacdn.errors import MediaError, Unauthorized
 from mediacdn.http.peers import host_allowed
-from mediacdn.ingest import Ingest
 from mediacdn.model import Scope
 from mediacdn.routes.callers import Callers
 from mediacdn.routes.contract import WITH_TOKEN_OR_NOTHING, answers, problems
@@ -64,9 +62,7 @@ CAPABILITIES = [
 def operation_routes(
     *,
     config: Config,
-    access: Access,
     callers: Callers,
-    ingest: Ingest,
     addresses: Addresses,
     exposition: Callable[[], Awaitable[bytes]],
     checks: Mapping[str, Check],

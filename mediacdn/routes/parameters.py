@@ -14,7 +14,7 @@ from mediacdn.http import tus
 from mediacdn.http.digests import parse_hex_sha256, parse_sha256
 from mediacdn.http.disposition import clean_filename, decode_ext_value
 from mediacdn.http.media_types import normalise
-from mediacdn.ingest import Intake
+from mediacdn.terms import Intake
 from mediacdn.ulids import is_ulid
 
 NAMES = ("public", "title", "tags", "filename", "expires_in", "expires_at", "metadata")

@@ -32,7 +32,6 @@ from mediacdn.errors import (
     Unprocessable,
 )
 from mediacdn.http.languages import language_tag
-from mediacdn.ingest import Ingest
 from mediacdn.lifecycle import Lifecycle
 from mediacdn.model import Media
 from mediacdn.routes.bodies import raw
@@ -41,6 +40,7 @@ from mediacdn.routes.contract import ACTS, READS_RECORD, WITH_TOKEN, WITH_TOKEN_
 from mediacdn.routes.media import ASKED, BYTES, Id, Reads
 from mediacdn.routes.records import Records
 from mediacdn.routes.views import Addresses, Record
+from mediacdn.terms import Terms
 
 ACTION = "subtitles"
 """The action that reads what is given."""
@@ -84,7 +84,7 @@ def subtitle_routes(
     records: Records,
     *,
     reads: Reads,
-    ingest: Ingest,
+    terms: Terms,
     maker: Maker,
     lifecycle: Lifecycle,
     rows: PackageRows,
@@ -159,7 +159,7 @@ def subtitle_routes(
             raise Unprocessable(f"A media of the type {source.media_type} has no subtitles")
         if label is not None and not (label.strip() and label.isprintable() and '"' not in label):
             raise InvalidParameter("A label is printable text without quotation marks")
-        await ingest.admit(caller.principal, None)
+        await terms.admit(caller.principal, None)
         content = await body(request)
         relationship = SUBTITLES + written
         there = {each.relationship for each in await rows.subtitles(source.id)}

@@ -10,7 +10,7 @@ from litestar.params import Parameter as Param
 from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
-from mediacdn.access import Access, Caller
+from mediacdn.access import Caller
 from mediacdn.errors import (
     Conflict,
     InvalidArgument,
@@ -76,7 +76,7 @@ _STREAM = {
 _LOCATION = ResponseHeader(name="Location", description="Where the task is", documentation_only=True)
 
 
-def task_routes(records: Records, tasks: Tasks, watching: Watching, *, access: Access, addresses: Addresses, clock: Clock) -> list[Any]:
+def task_routes(records: Records, tasks: Tasks, watching: Watching, *, addresses: Addresses, clock: Clock) -> list[Any]:
     """The handlers of this file."""
 
     async def someone(request: Asked) -> Caller:

@@ -27,7 +27,7 @@ from mediacdn.http import resumable, tus
 from mediacdn.http.dates import http_date
 from mediacdn.http.digests import parse_sha256
 from mediacdn.http.fields import Fields
-from mediacdn.ingest import Intake, Stored
+from mediacdn.ingest import Stored
 from mediacdn.interfaces import Clock
 from mediacdn.model import Principal, Scope, Upload
 from mediacdn.routes import parameters
@@ -35,6 +35,7 @@ from mediacdn.routes.bodies import raw
 from mediacdn.routes.callers import Callers, header_map
 from mediacdn.routes.stored import StoredAnswers
 from mediacdn.routes.views import Addresses
+from mediacdn.terms import Intake
 from mediacdn.uploads.ending import Refused
 from mediacdn.uploads.sessions import Uploads
 
@@ -194,7 +195,9 @@ class Resumable:
         stored, refused = None, None
         if upload.state != "open" and upload.role != "partial":
             try:
-                stored = await self._uploads.finish(upload, patience=WAIT) if upload.role != "direct" else await self._direct(upload)
+                stored = (
+                    await self._uploads.endings.finish(upload, patience=WAIT) if upload.role != "direct" else await self._direct(upload)
+                )
             except Refused as error:
                 refused = error
             except MediaError:
@@ -220,7 +223,7 @@ class Resumable:
         return Response(shown, headers=fields)
 
     async def _direct(self, upload: Upload) -> Stored | None:
-        return await self._uploads.outcome(upload) if upload.state in ("done", "failed") else None
+        return await self._uploads.endings.outcome(upload) if upload.state in ("done", "failed") else None
 
     async def _patch(self, request: Asked, headers: dict[str, str], upload: Upload) -> Response[Any]:
         content_type, coming = headers.get("content-type"), tus.count(headers, "content-length")
@@ -299,7 +302,7 @@ class Resumable:
     async def _end(self, upload: Upload) -> Stored | None:
         if upload.role == "partial" or upload.state == "open":
             return None
-        return await self._uploads.finish(upload)
+        return await self._uploads.endings.finish(upload)
 
     async def _answer(self, upload: Upload, principal: Principal) -> Response[Any]:
         """What a POST of the whole would have been answered (the draft's section 4.4)."""
@@ -312,7 +315,7 @@ class Resumable:
         return await self._answers.response(principal, stored, {**self._draft(upload), **_media(stored), "Upload-Complete": "?1"})
 
     def _limit(self, upload: Upload) -> str:
-        return resumable.limit(self._uploads.largest, int((upload.expires_at - self._clock.now()).total_seconds()))
+        return resumable.limit(self._limits.largest, int((upload.expires_at - self._clock.now()).total_seconds()))
 
     def _draft(self, upload: Upload) -> dict[str, str]:
         fields = {

@@ -1,12 +1,14 @@
-"""Which storage takes a new object: the configuration's rules in their order, pure; and why each rule before the one that won did not hold."""
+"""Which storage takes a new object, and where it lands before: the configuration's rules in their order, pure; and why each rule before the one that won did not hold."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
-from mediacdn.config import Rule
+from mediacdn.config import Config, Rule
+from mediacdn.config.storages import default_storage, landings
 from mediacdn.http.media_types import matches
+from mediacdn.model import Media
 
 ORIGINAL = "original"
 
@@ -34,37 +36,49 @@ class Placed(Struct, frozen=True):
     passed: tuple[str, ...] = ()
 
 
-def place(
-    rules: Sequence[Rule],
-    default: str,
-    *,
-    media_type: str,
-    size: int | None,
-    tags: Collection[str],
-    owner: str,
-    public: bool,
-    variant: str = "",
-) -> tuple[str, Rule | None]:
-    """Answer the storage's name and the rule that chose it: the first whose conditions all hold, else `default` and None. The arguments are a Subject's.
+class Routing(Struct, frozen=True):
+    """The rules in their order, the storage of what none of them claims, and the storages whose uploads land elsewhere first, each with that other one."""
 
-    A rule that bounds the size does not hold while the size is unknown. Bounds are inclusive.
-    """
-    subject = Subject(media_type=media_type, size=size, tags=tags, owner=owner, public=public, variant=variant)
-    for rule in rules:
-        if flaw(rule, subject) is None:
-            return rule.storage, rule
-    return default, None
+    rules: tuple[Rule, ...] = ()
+    default: str = "default"
+    via: Mapping[str, str] = {}
+
+    def place(self, subject: Subject) -> Placed:
+        """Choose by the first rule whose conditions all hold. One that bounds the size does not hold while the size is unknown; bounds are inclusive."""
+        passed: list[str] = []
+        for number, rule in enumerate(self.rules):
+            why = flaw(rule, subject)
+            if why is None:
+                return Placed(rule.storage, number, tuple(passed))
+            passed.append(why)
+        return Placed(self.default, None, tuple(passed))
+
+    def belongs(self, media: Media) -> str:
+        """The storage of an original."""
+        return self.place(subject(media)).storage
+
+    def destination(self, media: Media) -> str:
+        """Where a media's bytes are to be: where they are, but for an original that waits where it landed."""
+        return self.belongs(media) if media.source_id is None and media.storage in self.via.values() else media.storage
+
+    def landing(self, storage: str) -> str:
+        """Where uploads that belong in `storage` arrive."""
+        return self.via.get(storage, storage)
+
+    @property
+    def sized(self) -> bool:
+        """Whether a size can decide."""
+        return any(rule.min_size is not None or rule.max_size is not None for rule in self.rules)
 
 
-def consider(rules: Sequence[Rule], default: str, subject: Subject) -> Placed:
-    """Place a subject, and tell why the rules before the winner did not hold."""
-    passed: list[str] = []
-    for number, rule in enumerate(rules):
-        why = flaw(rule, subject)
-        if why is None:
-            return Placed(rule.storage, number, tuple(passed))
-        passed.append(why)
-    return Placed(default, None, tuple(passed))
+def routing(config: Config) -> Routing:
+    """The routing of a configuration."""
+    return Routing(config.routing, default_storage(config), landings(config))
+
+
+def subject(media: Media, variant: str = "") -> Subject:
+    """A media as the rules see it."""
+    return Subject(media_type=media.media_type, size=media.size, tags=media.tags, owner=media.owner, public=media.public, variant=variant)
 
 
 def flaw(rule: Rule, subject: Subject) -> str | None:

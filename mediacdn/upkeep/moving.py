@@ -6,9 +6,8 @@ are the same, so every copy in the edge stays good, every link works, and the ge
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
-import anyio
 import structlog
 from msgspec import Struct
 
@@ -16,12 +15,11 @@ from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.moves import Stored
 from mediacdn.catalog.selection import Selection
 from mediacdn.errors import MediaError, NotFound, ObjectCorrupt, StorageUnavailable
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Storage
 from mediacdn.model import Change
 from mediacdn.storage.transfer import Promise, Throttle, prove, transfer
 
-BEAT = 60.0
-"""Seconds between two signs of life of a copy that is being written."""
 PROVED = 10_000
 
 log = structlog.get_logger("mediacdn.moving")
@@ -44,11 +42,13 @@ class Mover:
         *,
         catalog: Catalog,
         storages: Mapping[str, Storage],
+        intents: Intents,
         told: Callable[[Sequence[Change]], Awaitable[None]],
         new_id: Callable[[], str],
     ) -> None:
         self._catalog = catalog
         self._storages = storages
+        self._intents = intents
         self._told = told
         self._new_id = new_id
         self._proved: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -108,11 +108,12 @@ class Mover:
         folder, _, name = stored.key.rpartition("/")
         _, dot, ending = name.rpartition(".")
         key = f"{folder or 'originals'}/{self._new_id()}{dot}{ending}"
-        async with self._intent(to, key):
+        async with self._intents.before(to, key):
             info, _ = await transfer(source, stored.key, self._storages[to], key, Promise(stored.size, stored.digest), throttle=throttle)
             repointed = await self._catalog.moves.repoint(stored, chosen, to=to, key=key, etag=info.etag)
             if not repointed.copied:
-                await self._drop(to, key)
+                with suppress(MediaError):  # its row says that it is to go, so the sweep finds it
+                    await self._intents.drop(to, key)
         if repointed.copied:
             self._remember((to, key))
         await self._told(repointed.changes)
@@ -122,32 +123,3 @@ class Mover:
         self._proved[named] = None
         if len(self._proved) > PROVED:
             self._proved.popitem(last=False)
-
-    @asynccontextmanager
-    async def _intent(self, storage: str, key: str) -> AsyncIterator[None]:
-        """Say what is about to be written, keep saying it, and take it back when it comes to nothing."""
-        await self._catalog.objects.intend(storage, key)
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._alive, storage, key)
-                yield
-                group.cancel_scope.cancel()
-        except BaseException as error:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5), suppress(MediaError):
-                if await self._catalog.objects.abandon(storage, key):
-                    await self._drop(storage, key)
-            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
-            raise error from None
-
-    async def _alive(self, storage: str, key: str) -> None:
-        while True:
-            await anyio.sleep(BEAT)
-            with suppress(MediaError):
-                await self._catalog.objects.touch([(storage, key)])
-
-    async def _drop(self, storage: str, key: str) -> None:
-        """Best effort: its row says that it is to go, so the sweep finds it."""
-        with suppress(MediaError):
-            await self._storages[storage].delete(key)
-            await self._catalog.objects.forget(storage, key)

@@ -3,7 +3,7 @@
 A media is whole and readable from where it landed. Nothing is ever deleted there but what the catalog knows to be elsewhere.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -12,12 +12,11 @@ from msgspec import Struct
 from mediacdn.catalog.database import Catalog
 from mediacdn.catalog.moves import Stored
 from mediacdn.catalog.selection import Selection
-from mediacdn.config import Rule
 from mediacdn.errors import NotFound
 from mediacdn.interfaces import Clock
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Media, NewJob, State
-from mediacdn.storage.placement import place
+from mediacdn.storage.placement import Routing
 from mediacdn.storage.transfer import Throttle
 from mediacdn.upkeep.moving import Moved, Mover
 
@@ -65,24 +64,20 @@ class Waiting(Struct, frozen=True):
 
 
 class Promotions:
-    """The work of promotion. `via` maps a storage to the one where its uploads land first."""
+    """The work of promotion."""
 
     def __init__(
         self,
         *,
         catalog: Catalog,
         mover: Mover,
-        routing: Sequence[Rule],
-        default: str,
-        via: Mapping[str, str],
+        routing: Routing,
         clock: Clock,
         new_id: Callable[[], str],
     ) -> None:
         self._catalog = catalog
         self._mover = mover
         self._routing = routing
-        self._default = default
-        self._via = via
         self._clock = clock
         self._new_id = new_id
 
@@ -91,19 +86,7 @@ class Promotions:
         media = None if running.job.media_id is None else await self._catalog.media.get(running.job.media_id)
         if media is None:
             raise NotFound("The media is gone")
-        await promote(self._mover, media, str(running.job.arguments.get("to") or self.belongs(media)))
-
-    def belongs(self, media: Media) -> str:
-        """The storage where the rules put it now."""
-        return place(
-            self._routing,
-            self._default,
-            media_type=media.media_type,
-            size=media.size,
-            tags=media.tags,
-            owner=media.owner,
-            public=media.public,
-        )[0]
+        await promote(self._mover, media, str(running.job.arguments.get("to") or self._routing.belongs(media)))
 
     async def _ask(self, media: Media, to: str, ended_before: datetime) -> None:
         job = promotion(media, to, self._new_id)
@@ -115,15 +98,15 @@ class Promotions:
         """Go through what is in the storages where uploads land: whatever belongs elsewhere gets its job, again where that had failed; tell what waits in each."""
         now = self._clock.now()
         found: dict[str, Waiting] = {}
-        for landing in sorted(set(self._via.values())):
+        for landing in sorted(set(self._routing.via.values())):
             count = overdue = 0
             oldest: datetime | None = None
             following: str | None = ""
             while following is not None:
                 page, following = await self._catalog.moves.landed(landing, after=following)
                 for media in page:
-                    to = self.belongs(media)
-                    if to == landing or self._via.get(to) != landing:
+                    to = self._routing.belongs(media)
+                    if to == landing or self._routing.via.get(to) != landing:
                         continue  # it is here to stay
                     await self._ask(media, to, now - min(too_long, AGAIN_AFTER))
                     count += 1

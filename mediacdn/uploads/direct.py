@@ -25,14 +25,16 @@ from mediacdn.errors import (
     Quarantined,
     UploadGone,
 )
-from mediacdn.ingest import Ingest, Intake
+from mediacdn.ingest import Ingest
 from mediacdn.interfaces import Clock, MultipartUpload, Presigner, Storage
 from mediacdn.jobs.backoff import hopeless
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Change, Media, NewJob, ObjectInfo, Part, Principal, State, Status, Upload
 from mediacdn.sniff import kind
+from mediacdn.terms import Intake, Terms
+from mediacdn.uploads.ending import problem
 from mediacdn.uploads.parts import part_size
-from mediacdn.uploads.sessions import Uploads, problem
+from mediacdn.uploads.sessions import Uploads
 
 KIND, LANE = "verify", "imports"
 WHOLE = 4
@@ -68,7 +70,7 @@ class Direct:
         uploads: Uploads,
         catalog: Catalog,
         storages: Mapping[str, Storage],
-        ingest: Ingest,
+        terms: Terms,
         clock: Clock,
         new_id: Callable[[], str],
         attempts: int,
@@ -77,7 +79,7 @@ class Direct:
         self._rows = catalog.uploads
         self._media = catalog.media
         self._storages = storages
-        self._ingest = ingest
+        self._terms = terms
         self._clock = clock
         self._new_id = new_id
         self._attempts = attempts
@@ -89,7 +91,7 @@ class Direct:
         storage: Any = self._storages.get(name or "")
         if name is None or not isinstance(storage, Presigner):
             raise DirectUploadsOff()
-        self._ingest.promise(intake, size)
+        self._terms.promise(intake, size)
         lifetime = timedelta(seconds=self._settings.direct_expires_in)
         parts = isinstance(storage, MultipartUpload) and size > WHOLE * self._settings.part_size
         each = part_size(cast(MultipartUpload, storage), max(self._settings.part_size, -(-size // URLS)), size) if parts else max(size, 1)
@@ -177,7 +179,7 @@ class Direct:
             storage="",
             created_at=now,
             updated_at=now,
-            expires_at=self._ingest.end_of(intake, now),
+            expires_at=self._terms.end_of(intake, now),
         )
 
 
@@ -218,10 +220,10 @@ class Promotion:
             if hopeless(error) or running.job.attempts >= running.job.max_attempts:
                 await self._told(await self._media.give_up(upload.id, error.detail))
                 await self._rows.fail(upload.id, fence=None, error=problem(error))
-                await self._uploads.clean(upload)
+                await self._uploads.staging.clean(upload)
             raise
         await self._rows.end(upload.id, fence=None, media_id=upload.id, created=True)
-        await self._uploads.clean(upload)
+        await self._uploads.staging.clean(upload)
 
     async def _promote(self, upload: Upload, media: Media, running: Running) -> None:
         declared = msgspec.convert(upload.intake, Intake)

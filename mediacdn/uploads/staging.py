@@ -1,10 +1,18 @@
-"""Where the bytes of an upload wait for its end: what a writer asks of such a place, whichever it is."""
+"""Where the bytes of an upload wait for its end: what a writer asks of such a place, which of them has an upload's, and how they are removed."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
-from mediacdn.catalog.uploads import Step
+import structlog
+
+from mediacdn.catalog.uploads import Step, UploadRows
+from mediacdn.errors import MediaError
 from mediacdn.ingest import Staged
+from mediacdn.interfaces import Clock
 from mediacdn.model import Upload
+
+log = structlog.get_logger("mediacdn.uploads")
 
 
 class Pen(Protocol):
@@ -37,3 +45,61 @@ class Place(Protocol):
     async def drop(self, upload: Upload) -> None:
         """Remove whatever is left of it; idempotent. Raises: StorageUnavailable."""
         ...
+
+
+class Staging:
+    """What is staged of uploads, in `files` of this machine or as `parts` in a storage that takes them."""
+
+    def __init__(self, files: Place, parts: Place, rows: UploadRows, clock: Clock) -> None:
+        self._files = files
+        self._parts = parts
+        self._rows = rows
+        self._clock = clock
+        self._cleaning: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Stop what runs: a worker does it later."""
+        for task in self._cleaning:
+            task.cancel()
+        if self._cleaning:
+            await asyncio.wait(self._cleaning, timeout=5)
+
+    def place(self, row: Upload) -> Place:
+        """Where the bytes of an upload are."""
+        return self._parts if row.part_size else self._files
+
+    async def clean(self, row: Upload) -> bool:
+        """Remove what is staged; what cannot be now is removed by a worker. An upload's own object stays, which is its media's by now.
+
+        To presigned URLs bytes can be sent as long as they are good: what comes late is removed by a worker after that.
+        """
+        try:
+            await self.place(row).drop(row)
+            if row.role != "direct" or row.expires_at <= self._clock.now():
+                await self._rows.forget_staged(row.id)
+        except (MediaError, KeyError) as error:
+            log.info("what was staged is still there", upload=row.id, error=str(error))
+            return False
+        return True
+
+    def clean_later(self, rows: Sequence[Upload]) -> None:
+        """Clean up after uploads that are over: their clients need not wait for it."""
+
+        async def clean() -> None:
+            for row in rows:
+                await self.clean(row)
+
+        task = asyncio.create_task(clean())
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def reap(self) -> int:
+        """Remove what is staged of uploads that are over. Gives how many were removed."""
+        reaped = 0
+        while ids := await self._rows.leftovers():
+            rows = [row for row in [await self._rows.get(each) for each in ids] if row is not None]
+            cleaned = [await self.clean(row) for row in rows]
+            reaped += sum(cleaned)
+            if not all(cleaned):
+                break
+        return reaped

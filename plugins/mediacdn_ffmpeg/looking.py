@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from mediacdn_ffmpeg.lending import lent, names
 from mediacdn_ffmpeg.request import Board, Check, Checked, Film, Limits, Look, Peaks, Sheet, Still, Task, Work
 
 S = TypeVar("S", bound=Struct)
+A = TypeVar("A")
 
 
 class Looking:
@@ -174,29 +175,18 @@ def _track(audio: request.Audio) -> dict[str, Any]:
     return {**told, "language": audio.language} if audio.language else told
 
 
-@asynccontextmanager
-async def open_facts(config: LookConfig, kit: Kit) -> AsyncIterator[Facts]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Facts(looking)
+def alone(action: Callable[[Looking], A]) -> Callable[[LookConfig, Kit], AbstractAsyncContextManager[A]]:
+    """What opens an action with children of its own; it raises Unavailable."""
+
+    @asynccontextmanager
+    async def opened(config: LookConfig, kit: Kit) -> AsyncIterator[A]:
+        async with open_looking(config, kit) as looking:
+            yield action(looking)
+
+    return opened
 
 
-@asynccontextmanager
-async def open_poster(config: LookConfig, kit: Kit) -> AsyncIterator[Poster]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Poster(looking)
-
-
-@asynccontextmanager
-async def open_waveform(config: LookConfig, kit: Kit) -> AsyncIterator[Waveform]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Waveform(looking)
-
-
-@asynccontextmanager
-async def open_storyboard(config: LookConfig, kit: Kit) -> AsyncIterator[Storyboard]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Storyboard(looking)
+open_facts = alone(Facts)
+open_poster = alone(Poster)
+open_waveform = alone(Waveform)
+open_storyboard = alone(Storyboard)

@@ -8,7 +8,7 @@ from mediacdn import Argument, Kit, Made, Sink, Source, Tool, Undecodable
 from mediacdn_ffmpeg import command, request
 from mediacdn_ffmpeg.config import EncodeConfig, LookConfig
 from mediacdn_ffmpeg.demuxers import DEMUXERS, FILMS, SOUNDS
-from mediacdn_ffmpeg.looking import Looking, open_looking
+from mediacdn_ffmpeg.looking import Looking, alone, open_looking
 from mediacdn_ffmpeg.making import OFF, Making, copied, open_making
 from mediacdn_ffmpeg.request import Cover, Drawing, Heard, Loudness, Motion
 
@@ -138,32 +138,16 @@ class Opus:
         return Made(media_type="audio/ogg", duration=round(made.duration, 3), codecs="opus", tools=tools)
 
 
+open_cover = alone(Covers)
+open_loudness = alone(Metering)
+open_drawing = alone(Drawings)
+
+
 @asynccontextmanager
 async def open_preview(config: PreviewConfig, kit: Kit) -> AsyncIterator[Preview]:
     """Open the action with children of its own. Raises: Unavailable."""
     async with open_looking(config, kit) as looking:
         yield Preview(looking, config.most)
-
-
-@asynccontextmanager
-async def open_cover(config: LookConfig, kit: Kit) -> AsyncIterator[Covers]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Covers(looking)
-
-
-@asynccontextmanager
-async def open_loudness(config: LoudnessConfig, kit: Kit) -> AsyncIterator[Metering]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Metering(looking)
-
-
-@asynccontextmanager
-async def open_drawing(config: LoudnessConfig, kit: Kit) -> AsyncIterator[Drawings]:
-    """Open the action with children of its own. Raises: Unavailable."""
-    async with open_looking(config, kit) as looking:
-        yield Drawings(looking)
 
 
 @asynccontextmanager

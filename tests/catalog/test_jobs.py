@@ -9,7 +9,8 @@ import pytest
 from ulid import ULID
 
 from mediacdn.catalog.database import Catalog
-from mediacdn.catalog.jobs import Held, Lane
+from mediacdn.catalog.jobs import Lane
+from mediacdn.catalog.leases import Held
 from mediacdn.errors import Conflict, NotFound, TooManyTasks
 from mediacdn.model import Job, JobState, Media, NewJob, StepRun
 
@@ -29,7 +30,7 @@ def held(job: Job) -> Held:
 
 
 async def taken(catalog: Catalog, job: Job, seconds: float = 10) -> Job:
-    found, _ = await catalog.jobs.lease(job.id, seconds)
+    found, _ = await catalog.leases.lease(job.id, seconds)
     assert found is not None
     return found
 
@@ -82,21 +83,21 @@ async def test_asking_at_once_is_one_job(catalog: Catalog) -> None:
 
 async def test_a_life(catalog: Catalog, clock: Any) -> None:
     job, _, _ = await catalog.jobs.ask(new("f"))
-    assert await catalog.jobs.due("images", 10) == [job.id]
-    assert await catalog.jobs.due("images", 10, [job.id]) == []
-    assert await catalog.jobs.due("video", 10) == []
+    assert await catalog.leases.due("images", 10) == [job.id]
+    assert await catalog.leases.due("images", 10, [job.id]) == []
+    assert await catalog.leases.due("video", 10) == []
     mine = await taken(catalog, job)
     assert (mine.state, mine.attempts, mine.started_at) == (JobState.PROCESSING, 1, clock.now())
     assert mine.lease_until == clock.now() + timedelta(seconds=10)
-    assert (await catalog.jobs.lease(job.id, 10))[0] is None
-    assert await catalog.jobs.due("images", 10) == []
-    assert await catalog.jobs.note(held(mine), [STEP], 0.5)
+    assert (await catalog.leases.lease(job.id, 10))[0] is None
+    assert await catalog.leases.due("images", 10) == []
+    assert await catalog.leases.note(held(mine), [STEP], 0.5)
     clock.pass_by(seconds=5)
-    assert await catalog.jobs.beat({held(mine): 0.7}, 10) == {held(mine)}
+    assert await catalog.leases.beat({held(mine): 0.7}, 10) == {held(mine)}
     seen = await catalog.jobs.get(job.id)
     assert seen is not None
     assert (seen.progress, seen.steps, seen.lease_until) == (0.7, [STEP], clock.now() + timedelta(seconds=10))
-    assert await catalog.jobs.complete(held(mine), [STEP]) == (True, [])
+    assert await catalog.leases.complete(held(mine), [STEP]) == (True, [])
     done = await catalog.jobs.get(job.id)
     assert done is not None
     assert (done.state, done.progress, done.ended_at, done.lease_until) == (JobState.COMPLETED, 1.0, clock.now(), None)
@@ -110,37 +111,37 @@ async def test_who_lost_the_fence_writes_nothing(catalog: Catalog, clock: Any) -
     job, _, _ = await catalog.jobs.ask(new("f"))
     slow = await taken(catalog, job)
     clock.pass_by(seconds=11)
-    assert (await catalog.jobs.reclaim(0))[0] == 1
+    assert (await catalog.leases.reclaim(0))[0] == 1
     quick = await taken(catalog, job)
     assert quick.attempts == 2
     before = await catalog.jobs.get(job.id)
-    assert await catalog.jobs.beat({held(slow): 0.9}, 10) == set()
-    assert not await catalog.jobs.note(held(slow), [STEP], 1)
-    assert (await catalog.jobs.complete(held(slow), []))[0] is False
-    assert (await catalog.jobs.fail(held(slow), [], code="c", message="m", again_in=None))[0] is False
-    await catalog.jobs.release(held(slow))
+    assert await catalog.leases.beat({held(slow): 0.9}, 10) == set()
+    assert not await catalog.leases.note(held(slow), [STEP], 1)
+    assert (await catalog.leases.complete(held(slow), []))[0] is False
+    assert (await catalog.leases.fail(held(slow), [], code="c", message="m", again_in=None))[0] is False
+    await catalog.leases.release(held(slow))
     assert await catalog.jobs.get(job.id) == before
-    assert (await catalog.jobs.complete(held(quick), []))[0] is True
+    assert (await catalog.leases.complete(held(quick), []))[0] is True
 
 
 async def test_only_one_gets_the_lease(catalog: Catalog) -> None:
     job, _, _ = await catalog.jobs.ask(new("f"))
-    got = await asyncio.gather(*[catalog.jobs.lease(job.id, 10) for _ in range(20)])
+    got = await asyncio.gather(*[catalog.leases.lease(job.id, 10) for _ in range(20)])
     assert len([each for each, _ in got if each is not None]) == 1
 
 
 async def test_failing_waits_and_then_ends(catalog: Catalog, clock: Any) -> None:
     job, _, _ = await catalog.jobs.ask(new("f"))
     mine = await taken(catalog, job)
-    await catalog.jobs.fail(held(mine), [], code="undecodable", message="broken", again_in=30)
+    await catalog.leases.fail(held(mine), [], code="undecodable", message="broken", again_in=30)
     waiting = await catalog.jobs.get(job.id)
     assert waiting is not None
     assert (waiting.state, waiting.error_code, waiting.error_message) == (JobState.PENDING, "undecodable", "broken")
-    assert await catalog.jobs.due("images", 10) == []
-    assert (await catalog.jobs.lease(job.id, 10))[0] is None, "a bell that rings early opens nothing"
+    assert await catalog.leases.due("images", 10) == []
+    assert (await catalog.leases.lease(job.id, 10))[0] is None, "a bell that rings early opens nothing"
     clock.pass_by(seconds=30)
     mine = await taken(catalog, job)
-    await catalog.jobs.fail(held(mine), [], code="undecodable", message="broken", again_in=None)
+    await catalog.leases.fail(held(mine), [], code="undecodable", message="broken", again_in=None)
     over = await catalog.jobs.get(job.id)
     assert over is not None
     assert (over.state, over.attempts, over.ended_at) == (JobState.FAILED, 2, clock.now())
@@ -154,9 +155,9 @@ async def test_a_dead_workers_job(catalog: Catalog, clock: Any, attempts: int, s
     job, _, _ = await catalog.jobs.ask(new("f"))
     for _ in range(attempts):
         await taken(catalog, job, 10)
-        assert (await catalog.jobs.reclaim(0))[0] == 0, "it is alive"
+        assert (await catalog.leases.reclaim(0))[0] == 0, "it is alive"
         clock.pass_by(seconds=10.1)
-        assert (await catalog.jobs.reclaim(0))[0] == 1
+        assert (await catalog.leases.reclaim(0))[0] == 1
     found = await catalog.jobs.get(job.id)
     assert found is not None
     assert (found.state, found.error_code) == (state, "worker_lost")
@@ -164,7 +165,7 @@ async def test_a_dead_workers_job(catalog: Catalog, clock: Any, attempts: int, s
 
 async def test_giving_back_costs_no_attempt(catalog: Catalog) -> None:
     job, _, _ = await catalog.jobs.ask(new("f"))
-    await catalog.jobs.release(held(await taken(catalog, job)))
+    await catalog.leases.release(held(await taken(catalog, job)))
     assert (await taken(catalog, job)).attempts == 1
 
 
@@ -174,9 +175,9 @@ async def test_cancelling(catalog: Catalog) -> None:
     cancelled, _ = await catalog.jobs.cancel(job.id)
     assert cancelled.state is JobState.CANCELLED
     assert (await catalog.jobs.cancel(job.id))[0] == cancelled
-    assert await catalog.jobs.beat({held(mine): 0}, 10) == set()
+    assert await catalog.leases.beat({held(mine): 0}, 10) == set()
     assert (await catalog.jobs.ask(new("f")))[1] is True, "asked again it starts again"
-    await catalog.jobs.complete(held(await taken(catalog, job)), [])
+    await catalog.leases.complete(held(await taken(catalog, job)), [])
     for act in (catalog.jobs.cancel, catalog.jobs.retry):
         with pytest.raises(Conflict):
             await act(job.id)
@@ -189,8 +190,8 @@ async def test_the_order_of_a_lane(catalog: Catalog, clock: Any) -> None:
     clock.pass_by(seconds=1)
     later, _, _ = await catalog.jobs.ask(new("b"))
     urgent, _, _ = await catalog.jobs.ask(new("c", priority=5))
-    assert await catalog.jobs.due("images", 10) == [urgent.id, plain.id, later.id]
-    assert await catalog.jobs.due("images", 1) == [urgent.id]
+    assert await catalog.leases.due("images", 10) == [urgent.id, plain.id, later.id]
+    assert await catalog.leases.due("images", 1) == [urgent.id]
     await catalog.jobs.ask(new("d", lane="video"))
     await taken(catalog, plain)
     clock.pass_by(seconds=9)
@@ -211,8 +212,8 @@ async def test_lists(catalog: Catalog) -> None:
 
 async def test_old_ones_are_removed(catalog: Catalog, clock: Any) -> None:
     done, failed, waiting, running = [(await catalog.jobs.ask(new(str(number))))[0] for number in range(4)]
-    await catalog.jobs.complete(held(await taken(catalog, done)), [])
-    await catalog.jobs.fail(held(await taken(catalog, failed)), [], code="c", message="m", again_in=None)
+    await catalog.leases.complete(held(await taken(catalog, done)), [])
+    await catalog.leases.fail(held(await taken(catalog, failed)), [], code="c", message="m", again_in=None)
     await taken(catalog, running)
     clock.pass_by(days=2)
     assert await catalog.jobs.prune(timedelta(days=3), LONG) == 0
@@ -232,21 +233,21 @@ async def test_required_jobs_move_the_status(catalog: Catalog, media_like: Calla
     one, _, _ = await catalog.jobs.ask(new("a", media_id=media.id, required=True))
     two, _, _ = await catalog.jobs.ask(new("b", media_id=media.id, required=True))
     thumb, _, _ = await catalog.jobs.ask(new("c", media_id=media.id))
-    await catalog.jobs.fail(held(await taken(catalog, thumb)), [], code="c", message="m", again_in=None)
+    await catalog.leases.fail(held(await taken(catalog, thumb)), [], code="c", message="m", again_in=None)
     assert await status() == ("READY", None), "a job that is not required decides nothing"
     seen = await catalog.changes.latest()
-    mine, changes = await catalog.jobs.lease(one.id, 10)
+    mine, changes = await catalog.leases.lease(one.id, 10)
     assert mine is not None
     assert [each.media_id for each in changes] == [media.id]
     assert await catalog.changes.latest() == seen + 1
     assert await status() == ("PROCESSING", None)
-    await catalog.jobs.fail(held(mine), [], code="c", message="later", again_in=0)
+    await catalog.leases.fail(held(mine), [], code="c", message="later", again_in=0)
     assert await status() == ("PROCESSING", None), "it never goes back"
-    await catalog.jobs.complete(held(await taken(catalog, one)), [])
+    await catalog.leases.complete(held(await taken(catalog, one)), [])
     assert await status() == ("PROCESSING", None)
-    await catalog.jobs.fail(held(await taken(catalog, two)), [], code="c", message="It is broken", again_in=None)
+    await catalog.leases.fail(held(await taken(catalog, two)), [], code="c", message="It is broken", again_in=None)
     assert await status() == ("FAILED", "It is broken")
     await catalog.jobs.retry(two.id)
     assert await status() == ("PROCESSING", None)
-    await catalog.jobs.complete(held(await taken(catalog, two)), [])
+    await catalog.leases.complete(held(await taken(catalog, two)), [])
     assert await status() == ("READY", None)

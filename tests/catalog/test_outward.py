@@ -45,7 +45,7 @@ async def test_each_cache_is_told_and_one_of_them_twice(
     ]
     assert {(job.lane, job.media_id, job.arguments["ids"][0]) for job in jobs} == {(PURGES, media.id, media.id)}
     assert {job.max_attempts for job in jobs} == {10_000}
-    assert sorted(await catalog.jobs.due(PURGES, 10)) == sorted(job.id for job in jobs if job.run_at == clock.now())
+    assert sorted(await catalog.leases.due(PURGES, 10)) == sorted(job.id for job in jobs if job.run_at == clock.now())
     await catalog.changes.purge_all()
     assert len([job for job in await planned(catalog) if "ids" not in job.arguments]) == 3
 

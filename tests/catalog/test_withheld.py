@@ -7,7 +7,7 @@ import pytest
 from ulid import ULID
 
 from mediacdn.catalog.database import Catalog
-from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.leases import Held
 from mediacdn.model import JobState, Media, NewJob, State, Status, StepRun
 
 pytestmark = pytest.mark.anyio
@@ -64,13 +64,13 @@ async def test_a_job_that_nobody_tracks_leaves_no_row(catalog: Catalog) -> None:
         return NewJob(id=str(ULID()), kind="recipe", lane="images", media_id="m", code="look@1", fingerprint="f", tracked=tracked)
 
     async def end(job: Any, *, well: bool) -> None:
-        leased, _ = await catalog.jobs.lease(job.id, 10)
+        leased, _ = await catalog.leases.lease(job.id, 10)
         assert leased is not None
         held = Held(leased.id, leased.fence)
         if well:
-            assert (await catalog.jobs.complete(held, [StepRun(name="s", action="a")]))[0]
+            assert (await catalog.leases.complete(held, [StepRun(name="s", action="a")]))[0]
         else:
-            assert (await catalog.jobs.fail(held, [], code="x", message="x", again_in=None))[0]
+            assert (await catalog.leases.fail(held, [], code="x", message="x", again_in=None))[0]
 
     first, started, _ = await catalog.jobs.ask(new(False))
     assert started

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from mediacdn.catalog.database import Catalog, open_catalog
-from mediacdn.catalog.jobs import Held, LeaseLost
+from mediacdn.catalog.leases import Held, LeaseLost
 from mediacdn.config import Database, Variants
 from mediacdn.derivation.files import Scratch
 from mediacdn.derivation.maker import Maker
@@ -21,11 +21,13 @@ from mediacdn.derivation.outputs import Outputs
 from mediacdn.derivation.recipes import RecipeWork
 from mediacdn.derivation.variants import Variants as Forms
 from mediacdn.errors import Gone, InvalidArgument, NotFound, Quarantined, StorageUnavailable, Undecodable, UnsupportedType
+from mediacdn.intents import Intents
 from mediacdn.interfaces import Sink, Source
 from mediacdn.jobs.runner import Running
 from mediacdn.model import Argument, Change, Event, Job, JobState, Made, MadeFile, Media, NewJob, Recipe, Step, StepRun
 from mediacdn.recipes.planning import KIND
 from mediacdn.recipes.registry import Registry, SettledStep
+from mediacdn.storage.placement import Routing
 from mediacdn.testing import MemoryStorage
 from mediacdn.ulids import Ulids
 
@@ -115,7 +117,8 @@ class Bench:
         self.maker = Maker(
             catalog=catalog,
             storages=self.storages,
-            routing=(),
+            intents=Intents(catalog.objects, self.storages),
+            routing=Routing(),
             actions=self.actions,
             scratch=Scratch(folder / "scratch"),
             remember=self.digests.__setitem__,
@@ -160,15 +163,15 @@ class Bench:
         return job
 
     async def attempt(self, job: Job) -> Running:
-        leased, _ = await self.catalog.jobs.lease(job.id, 60)
+        leased, _ = await self.catalog.leases.lease(job.id, 60)
         assert leased is not None
-        running = Running(leased, self.catalog.jobs)
+        running = Running(leased, self.catalog.leases)
         await self.work(running)
         return running
 
     async def run(self, media: Media, code: str, **arguments: Any) -> list[StepRun]:
         running = await self.attempt(await self.job(media, code, **arguments))
-        await self.catalog.jobs.complete(running.held, running.steps)
+        await self.catalog.leases.complete(running.held, running.steps)
         return running.steps
 
     async def output(self, step: StepRun) -> Media:
@@ -375,7 +378,7 @@ async def test_another_attempt_goes_on_where_the_last_one_failed(bench: Bench) -
     noted = await bench.catalog.jobs.get(job.id)
     assert noted is not None
     assert noted.steps[0].state is JobState.COMPLETED
-    await bench.catalog.jobs.fail(Held(job.id, noted.fence), noted.steps, code="c", message="m", again_in=0)
+    await bench.catalog.leases.fail(Held(job.id, noted.fence), noted.steps, code="c", message="m", again_in=0)
     running = await bench.attempt(job)
     assert [each.state for each in running.steps] == [JobState.COMPLETED] * 3
     assert bench.louder.runs == runs + 3, "the first step once, the second twice"
@@ -461,9 +464,9 @@ async def test_a_step_that_fails_is_told(bench: Bench) -> None:
     source = await bench.media()
     job = await bench.job(source, "shout")
     bench.louder.fail = [Undecodable("It is broken")]
-    leased, _ = await bench.catalog.jobs.lease(job.id, 60)
+    leased, _ = await bench.catalog.leases.lease(job.id, 60)
     assert leased is not None
-    running = Running(leased, bench.catalog.jobs)
+    running = Running(leased, bench.catalog.leases)
     with pytest.raises(Undecodable):
         await bench.work(running)
     assert [(each.state, each.error_code, each.error_message) for each in running.steps] == [
@@ -485,11 +488,11 @@ async def test_a_step_that_may_fail_is_passed_over(bench: Bench) -> None:
 )
 async def test_what_cannot_be_done(bench: Bench, code: str, fields: dict[str, Any], error: type[Exception]) -> None:
     source = await bench.media(**fields)
-    leased, _ = await bench.catalog.jobs.lease((await bench.job(source, "shout")).id, 60)
+    leased, _ = await bench.catalog.leases.lease((await bench.job(source, "shout")).id, 60)
     assert leased is not None
     job = replace(leased, code=code if "@" in code else f"{code}@1")
     with pytest.raises(error):
-        await bench.work(Running(job, bench.catalog.jobs))
+        await bench.work(Running(job, bench.catalog.leases))
 
 
 # Variants.

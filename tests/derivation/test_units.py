@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mediacdn.catalog.database import Catalog, open_catalog
-from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.leases import Held
 from mediacdn.catalog.packages import UNIT
 from mediacdn.config import Database, Jobs
 from mediacdn.derivation.recipes import RecipeWork
@@ -102,7 +102,7 @@ class Shop(Bench):
         self.settings = Jobs(lease=60, backoff_base=0.001, backoff_max=0.002)
 
     def worker(self) -> Runner:
-        return Runner(self.catalog.jobs, {KIND: self.work, UNIT: self.work.unit}, self.hear, self.settings)
+        return Runner(self.catalog.leases, {KIND: self.work, UNIT: self.work.unit}, self.hear, self.settings)
 
     async def asked(self, body: bytes = b"text") -> tuple[Media, Job]:
         media = await self.media(body)
@@ -113,7 +113,7 @@ class Shop(Bench):
         return media, job
 
     async def due(self) -> list[str]:
-        return await self.catalog.jobs.due("video", 20)
+        return await self.catalog.leases.due("video", 20)
 
     async def worked(self, runner: Runner | None = None) -> None:
         """Do what is due until nothing is."""
@@ -308,10 +308,10 @@ async def test_who_died_loses_one_unit(shop: Shop) -> None:
     for _ in range(4):
         due = await shop.due()
         if due:
-            held, _ = await shop.catalog.jobs.lease(due[0], -1)
+            held, _ = await shop.catalog.leases.lease(due[0], -1)
             assert held is not None
-            await shop.catalog.jobs.reclaim(0)
-            assert not await shop.catalog.jobs.note(Held(held.id, held.fence), [], 0.5), "what it still writes meets the fence"
+            await shop.catalog.leases.reclaim(0)
+            assert not await shop.catalog.leases.note(Held(held.id, held.fence), [], 0.5), "what it still writes meets the fence"
             runner = shop.worker()
             due = await shop.due()
             await runner.run(due[0])

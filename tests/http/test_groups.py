@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediacdn.http.groups import GROUP, GROUPS, KEY, KEYS, cache_group_invalidation, cache_groups, separator, surrogate_keys
+from mediacdn.http.groups import GROUP, GROUPS, KEY, KEYS, cache_groups, separator, surrogate_keys
 
 NAMES = st.lists(st.text(max_size=40), max_size=50)
 
@@ -31,7 +31,6 @@ NAMES = st.lists(st.text(max_size=40), max_size=50)
 )
 def test_cache_groups(clause: str, names: list[str], field: str) -> None:
     assert cache_groups(names) == field, clause
-    assert cache_group_invalidation(names) == field, "3: the same strings, or nothing would be dropped"
 
 
 @given(NAMES)

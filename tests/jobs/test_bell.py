@@ -94,7 +94,7 @@ async def listening(bell: Bell) -> AsyncIterator[Listener]:
 
 async def test_a_ring_is_heard_at_once_though_the_table_is_looked_at_seldom(catalog: Catalog) -> None:
     broker = MemoryBroker()
-    async with listening(Bell(catalog.jobs, "images", 0.05, broker, 60)) as listener:
+    async with listening(Bell(catalog.leases, "images", 0.05, broker, 60)) as listener:
         waiting = asyncio.create_task(listener.hears(10))
         await asyncio.sleep(0.3)
         job = await asked(catalog)
@@ -107,7 +107,7 @@ async def test_a_ring_is_heard_at_once_though_the_table_is_looked_at_seldom(cata
 @pytest.mark.parametrize("fault", ["losing", "down"])
 async def test_what_is_not_rung_for_is_found_by_a_look(catalog: Catalog, fault: str) -> None:
     broker = MemoryBroker()
-    async with listening(Bell(catalog.jobs, "images", 0.05, broker, 1.0)) as listener:
+    async with listening(Bell(catalog.leases, "images", 0.05, broker, 1.0)) as listener:
         waiting = asyncio.create_task(listener.hears(10))
         await asyncio.sleep(0.2)
         setattr(broker, fault, True)
@@ -117,7 +117,7 @@ async def test_what_is_not_rung_for_is_found_by_a_look(catalog: Catalog, fault: 
 
 async def test_while_the_broker_is_away_the_table_is_looked_at_often(catalog: Catalog) -> None:
     broker = MemoryBroker()
-    async with listening(Bell(catalog.jobs, "images", 0.05, broker, 60)) as listener:
+    async with listening(Bell(catalog.leases, "images", 0.05, broker, 60)) as listener:
         waiting = asyncio.create_task(listener.hears(20))
         await asyncio.sleep(0.2)
         broker.down = True
@@ -128,7 +128,7 @@ async def test_while_the_broker_is_away_the_table_is_looked_at_often(catalog: Ca
         assert time.monotonic() - began < 1
         broker.down = False
         await listener.acknowledges()
-        await catalog.jobs.lease(job.id, 60)
+        await catalog.leases.lease(job.id, 60)
         waiting = asyncio.create_task(listener.hears(20))
         await asyncio.sleep(1.5)  # it is heard again by now
         other = await asked(catalog)
@@ -140,7 +140,7 @@ async def test_on_coming_back_the_table_is_looked_at(catalog: Catalog) -> None:
     """What was rung for meanwhile was lost."""
     broker = MemoryBroker()
     broker.down = True
-    async with listening(Bell(catalog.jobs, "images", 30, broker, 30)) as listener:
+    async with listening(Bell(catalog.leases, "images", 30, broker, 30)) as listener:
         waiting = asyncio.create_task(listener.hears(20))
         await asyncio.sleep(0.1)
         job = await asked(catalog)
@@ -154,7 +154,7 @@ async def test_a_job_that_both_name_is_named_once(catalog: Catalog) -> None:
     broker = MemoryBroker()
     broker.repeating = True
     job = await asked(catalog)
-    async with listening(Bell(catalog.jobs, "images", 0.05, broker, 0.1)) as listener:
+    async with listening(Bell(catalog.leases, "images", 0.05, broker, 0.1)) as listener:
         assert await listener.hears(5) == job.id
         await broker.ring("images", job.id)
         assert await listener.hears(0.5) is None
@@ -166,11 +166,11 @@ async def test_what_waits_in_the_table_goes_by_its_priority_whatever_is_rung_for
     for job in jobs:
         await broker.ring("images", job.id)
     heard: list[str | None] = []
-    async with listening(Bell(catalog.jobs, "images", 0.05, broker, 0.1)) as listener:
+    async with listening(Bell(catalog.leases, "images", 0.05, broker, 0.1)) as listener:
         for _ in jobs:
             heard.append(await listener.hears(5))
             assert heard[-1] is not None
-            await catalog.jobs.lease(heard[-1], 60)
+            await catalog.leases.lease(heard[-1], 60)
             await listener.acknowledges()
     assert heard == [job.id for job in reversed(jobs)]
 
@@ -181,11 +181,11 @@ async def test_a_broker_that_breaks_all_promises_costs_no_job(catalog: Catalog) 
             yield None
             raise ZeroDivisionError
 
-    async with listening(Bell(catalog.jobs, "images", 0.05, Broken(), 60)) as listener:
+    async with listening(Bell(catalog.leases, "images", 0.05, Broken(), 60)) as listener:
         for _ in range(3):
             job = await asked(catalog)
             assert await listener.hears(5) == job.id
-            await catalog.jobs.lease(job.id, 60)
+            await catalog.leases.lease(job.id, 60)
             await listener.acknowledges()
 
 
@@ -252,8 +252,8 @@ async def test_killing_the_broker_loses_no_job_and_does_none_twice(valkey_server
         return
 
     async def worker(broker: Broker) -> None:
-        runner = Runner(catalog.jobs, {"k": work}, told, settings)
-        await work_lanes({"images": 4}, lambda lane: Bell(catalog.jobs, lane, 0.1, broker, 1.0), runner, ending, 5)
+        runner = Runner(catalog.leases, {"k": work}, told, settings)
+        await work_lanes({"images": 4}, lambda lane: Bell(catalog.leases, lane, 0.1, broker, 1.0), runner, ending, 5)
 
     async with AsyncExitStack() as stack:
         brokers = [await stack.enter_async_context(open_broker(config, kit(str(tmp_path)))) for _ in range(3)]

@@ -14,7 +14,7 @@ import pytest
 from ulid import ULID
 
 from mediacdn.catalog.database import Catalog, open_catalog
-from mediacdn.catalog.jobs import LeaseLost
+from mediacdn.catalog.leases import LeaseLost
 from mediacdn.config import Database, Jobs
 from mediacdn.errors import CatalogUnavailable, Overloaded, StorageUnavailable, TooManyRequests, Unavailable, Undecodable
 from mediacdn.jobs import runner as running_jobs
@@ -50,10 +50,10 @@ async def worker(
         return
 
     ending = asyncio.Event()
-    runner = Runner(catalog.jobs, kinds, told, settings)
+    runner = Runner(catalog.leases, kinds, told, settings)
 
     def bell(lane: str) -> Bell:
-        return Bell(catalog.jobs, lane, settings.poll_every)
+        return Bell(catalog.leases, lane, settings.poll_every)
 
     async with asyncio.TaskGroup() as group:  # which ends the test when the worker dies
         task = group.create_task(work_lanes(lanes or {"images": 4}, bell, runner, ending, grace))
@@ -180,7 +180,7 @@ async def test_a_long_job_keeps_its_lease(catalog: Catalog) -> None:
     async with worker(catalog, {"k": work}):
         job = await asked(catalog)
         while (await catalog.jobs.get(job.id)).ended_at is None:  # type: ignore[union-attr]
-            assert (await catalog.jobs.reclaim(0))[0] == 0
+            assert (await catalog.leases.reclaim(0))[0] == 0
             await asyncio.sleep(0.1)
     assert runs == 1
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import update
 
 from mediacdn.catalog.database import Catalog, open_catalog
-from mediacdn.catalog.jobs import Held
+from mediacdn.catalog.leases import Held
 from mediacdn.catalog.tables import media
 from mediacdn.config import Database
 from mediacdn.drivers import SystemClock
@@ -84,7 +84,7 @@ class Bench:
 
     def lease(self, id: str) -> Job:
         async def work(catalog: Catalog) -> Job:
-            job, _ = await catalog.jobs.lease(id, 60)
+            job, _ = await catalog.leases.lease(id, 60)
             assert job is not None
             return job
 
@@ -92,7 +92,7 @@ class Bench:
 
     def note(self, job: Job, progress: float, *steps: StepRun) -> None:
         async def work(catalog: Catalog) -> None:
-            assert await catalog.jobs.note(Held(job.id, job.fence), steps, progress)
+            assert await catalog.leases.note(Held(job.id, job.fence), steps, progress)
 
         self.do(work)
 
@@ -100,14 +100,14 @@ class Bench:
         step = StepRun(name="scale", action="bench", state=JobState.COMPLETED, output=output, tools={"bench": "1"})
 
         async def work(catalog: Catalog) -> None:
-            done, _ = await catalog.jobs.complete(Held(job.id, job.fence), [step])
+            done, _ = await catalog.leases.complete(Held(job.id, job.fence), [step])
             assert done
 
         self.do(work)
 
     def fail(self, job: Job, code: str = "undecodable") -> None:
         async def work(catalog: Catalog) -> None:
-            done, _ = await catalog.jobs.fail(Held(job.id, job.fence), [], code=code, message="It is broken", again_in=None)
+            done, _ = await catalog.leases.fail(Held(job.id, job.fence), [], code=code, message="It is broken", again_in=None)
             assert done
 
         self.do(work)

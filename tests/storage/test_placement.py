@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mediacdn.config import Rule
-from mediacdn.storage.placement import Placed, Subject, conditions, consider, place
+from mediacdn.storage.placement import Placed, Routing, Subject, conditions
 
 PHOTO: dict[str, Any] = {"media_type": "image/jpeg", "size": 1000, "tags": ("cat", "dog"), "owner": "ann", "public": True}
 
@@ -52,19 +52,20 @@ PHOTO: dict[str, Any] = {"media_type": "image/jpeg", "size": 1000, "tags": ("cat
 )
 def test_a_rule_holds_when_all_its_conditions_do(conditions: dict[str, Any], media: dict[str, Any], holds: bool) -> None:
     rule = Rule(storage="far", **conditions)
-    assert place([rule], "near", **{**PHOTO, **media}) == (("far", rule) if holds else ("near", None))
+    placed = Routing((rule,), "near").place(Subject(**{**PHOTO, **media}))
+    assert (placed.storage, placed.rule) == (("far", 0) if holds else ("near", None))
 
 
 def test_the_first_that_holds_wins() -> None:
-    rules = [
+    rules = (
         Rule(storage="videos", type="video/*"),
         Rule(storage="large", min_size=500),
         Rule(storage="images", type="image/*"),
         Rule(storage="rest"),
-    ]
-    assert place(rules, "near", **PHOTO) == ("large", rules[1])
-    assert place(rules, "near", **{**PHOTO, "size": 10}) == ("images", rules[2])
-    assert place(rules, "near", **{**PHOTO, "size": 10, "media_type": "text/plain"}) == ("rest", rules[3])
+    )
+    for photo, storage, number in (({}, "large", 1), ({"size": 10}, "images", 2), ({"size": 10, "media_type": "text/plain"}, "rest", 3)):
+        placed = Routing(rules, "near").place(Subject(**{**PHOTO, **photo}))
+        assert (placed.storage, placed.rule) == (storage, number)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,9 @@ def test_the_first_that_holds_wins() -> None:
     ],
 )
 def test_why_a_rule_does_not_hold(named: dict[str, Any], media: dict[str, Any], why: str) -> None:
-    rules = [Rule(storage="far", **named), Rule(storage="rest")]
-    assert consider(rules, "near", Subject(**{**PHOTO, **media})) == Placed("rest", 1, (why,))
-    assert consider(rules[:1], "near", Subject(**{**PHOTO, **media})) == Placed("near", None, (why,))
+    rules = (Rule(storage="far", **named), Rule(storage="rest"))
+    assert Routing(rules, "near").place(Subject(**{**PHOTO, **media})) == Placed("rest", 1, (why,))
+    assert Routing(rules[:1], "near").place(Subject(**{**PHOTO, **media})) == Placed("near", None, (why,))
 
 
 def test_a_rule_in_words() -> None:
@@ -95,4 +96,4 @@ def test_a_rule_in_words() -> None:
 
 
 def test_without_rules_it_is_the_default() -> None:
-    assert place((), "near", **PHOTO) == ("near", None)
+    assert Routing((), "near").place(Subject(**PHOTO)) == Placed("near", None)
