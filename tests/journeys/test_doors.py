@@ -300,6 +300,9 @@ KINDS: dict[str, Kind] = {
         lambda p: p.get("public", ("Content-Length", "0"), ("Transfer-Encoding", "chunked")) + b"0\r\n\r\n", 400, False
     ),
     "no host": Kind(lambda p: request(p.at("public"), host=None), 400, False),
+    "host with a space": Kind(lambda p: request(p.at("public"), host=f"{HOST} x"), 400, False),
+    "host with a query": Kind(lambda p: request(p.at("public"), host=f"{HOST}?"), 400, False),
+    "host of 8 bits": Kind(lambda p: request(p.at("public"), host=HOST + "\xe9"), 400, False),
     "two hosts": Kind(lambda p: p.get("public", ("Host", HOST)), 400, False),
     "repeated authorization": Kind(lambda p: p.get("small", *[("Authorization", p.pair.bearer("read"))] * 2), 401, False),
     "repeated range": Kind(lambda p: p.get("public", ("Range", "bytes=0-1"), ("Range", "bytes=4-5")), 0, False),
