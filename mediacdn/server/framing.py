@@ -256,6 +256,7 @@ class Framing(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
+        value = value.rstrip(b" \t")  # no part of it, RFC 9110 section 5.5; the parser takes off what stands before it, not what follows
         if name in FRAMING:
             self._frame(name, value)
         self.headers.append((name, value))

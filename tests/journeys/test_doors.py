@@ -302,6 +302,7 @@ KINDS: dict[str, Kind] = {
     "no host": Kind(lambda p: request(p.at("public"), host=None), 400, False),
     "host with a space": Kind(lambda p: request(p.at("public"), host=f"{HOST} x"), 400, False),
     "host with a query": Kind(lambda p: request(p.at("public"), host=f"{HOST}?"), 400, False),
+    "host with spaces around": Kind(lambda p: request(p.at("public"), host=f" \t{HOST} \t"), 200),
     "host of 8 bits": Kind(lambda p: request(p.at("public"), host=HOST + "\xe9"), 400, False),
     "two hosts": Kind(lambda p: p.get("public", ("Host", HOST)), 400, False),
     "repeated authorization": Kind(lambda p: p.get("small", *[("Authorization", p.pair.bearer("read"))] * 2), 401, False),

@@ -248,6 +248,12 @@ def test_the_authority_of_an_absolute_target_stands_in_for_host(start: Any) -> N
     assert client.answer()[2] == b"host=real:81"  # RFC 9112 section 3.2.2
 
 
+def test_blanks_behind_a_value_are_no_part_of_it(start: Any) -> None:
+    client = start().connect()
+    client.sendall(b"POST /fields HTTP/1.1\r\nHost: \t t \t\r\nX: a b\t \r\nY: \t\r\nTransfer-Encoding: chunked \r\n\r\n0\r\n\r\n")
+    assert client.answer()[2] == b"host=t\nx=a b\ny=\ntransfer-encoding=chunked"
+
+
 def test_an_old_client_gets_no_chunks(start: Any) -> None:
     client = start().connect()
     client.sendall(b"POST /chunked HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
