@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import socket
 import time
 from collections import Counter
@@ -435,7 +436,11 @@ def asked(draw: st.DrawFn, place: Place) -> bytes:
         (draw(st.sampled_from([key, key.lower(), key.upper()])), value)
         for key, value in draw(st.lists(field, max_size=draw(st.sampled_from([0, 1, 2, 5]))))
     ]
-    hosts = ["T.EXAMPLE.", "a.other.example:8400", "evil.example", "", None] if draw(seldom) else [HOST]
+    hosts = (
+        ["T.EXAMPLE.", "a.other.example:8400", "evil.example", "", f" {HOST}\t", f"{HOST}/", f"u@{HOST}", "\xe9", None]
+        if draw(seldom)
+        else [HOST]
+    )
     return request(
         raw,
         *fields,
@@ -550,6 +555,50 @@ def test_a_reader_who_says_the_same_again(place: Place) -> None:
 
     both()
     assert by_lane > requests / 4
+
+
+SLIPS = [
+    b"\r", b"\n", b"\r\n", b"\r\n ", b"\r\n\r\n", b" ", b"\t", b"\0", b":", b"#", b"?", b"%", b"/", b"\xff", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"GET ", b"Host: x\r\n",
+    b"Range: bytes=0-1\r\n", b"If-None-Match: *\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n",
+]  # fmt: skip
+
+
+@st.composite
+def slipped(draw: st.DrawFn, place: Place) -> list[bytes]:
+    """Requests with the same fields, and among them one in whose bytes something is too much, missing or twice; what comes after it may be its own or nobody's."""
+    target = st.sampled_from(
+        [place.at("public"), place.at("picture"), place.pair.signed(place.ids["small"]), place.pair.prefixed(place.ids["file"])]
+    )
+    fields = (("User-Agent", "a"), ("Accept", "*/*"))
+    known, odd = (
+        request(draw(target), *fields),
+        request(draw(target), *fields[: draw(st.integers(0, 2))], ("Range", "bytes=0-9"), *fields[:1]),
+    )
+    for _ in range(draw(st.integers(1, 3))):
+        odd = odd if draw(st.booleans()) else known
+        at = draw(
+            st.one_of(st.integers(0, len(odd)), st.sampled_from([each.start() for each in re.finditer(rb"\r\n|(?<=\r\n)| HTTP", odd)]))
+        )
+        odd = odd[:at] + draw(st.sampled_from(SLIPS)) + odd[at + draw(st.sampled_from([0, 0, 0, 1, 2])) :]
+    return [known, known, *([odd] * draw(st.integers(1, 2))), known]
+
+
+def test_a_slip_beside_fields_that_are_known(place: Place) -> None:
+    by_lane = 0
+
+    @settings(QUICK, max_examples=200)
+    @given(slipped(place))
+    def both(pieces: list[bytes]) -> None:
+        nonlocal by_lane
+        try:
+            said = place.pair.ask(*pieces, hang_up=True)
+        except OSError:  # refused before all was said
+            return
+        same(said)
+        by_lane += said.by_lane
+
+    both()
+    assert by_lane > 200
 
 
 @pytest.mark.parametrize("name", ["range, if the tag is", "signed", "file", "prefix token", "wrong signature"])
