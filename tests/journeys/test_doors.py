@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mediacdn.config import Config, Cors, Edge, Lifecycle, Limits, Server
-from tests.services.doors import HOST, Doors, Said, doors, reordered, request
+from tests.services.doors import HOST, RESET, Doors, Said, doors, reordered, request
 from tests.services.samples import binary, png, svg, text
 from tests.services.served import Served
 from tests.services.streams import publish
@@ -586,19 +586,21 @@ def slipped(draw: st.DrawFn, place: Place) -> list[bytes]:
 def test_a_slip_beside_fields_that_are_known(place: Place) -> None:
     by_lane = 0
 
-    @settings(QUICK, max_examples=200)
+    @settings(QUICK, max_examples=80)
     @given(slipped(place))
     def both(pieces: list[bytes]) -> None:
         nonlocal by_lane
         try:
             said = place.pair.ask(*pieces, hang_up=True)
-        except OSError:  # refused before all was said
+        except OSError:  # its connection ended before all was said
+            return
+        if RESET in (said.lane[-len(RESET) :], said.route[-len(RESET) :]):  # or just then
             return
         same(said)
         by_lane += said.by_lane
 
     both()
-    assert by_lane > 200
+    assert by_lane > 80
 
 
 @pytest.mark.parametrize("name", ["range, if the tag is", "signed", "file", "prefix token", "wrong signature"])
