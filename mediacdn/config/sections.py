@@ -139,6 +139,8 @@ class Edge(Section, frozen=True):
     slice_size: Annotated[int, Meta(ge=65_536, le=67_108_864)] = 4_194_304
     fills: Count = 32
     """Slices that are read from storages at once."""
+    lent: Amount = 1_073_741_824
+    """Bytes of slices that readers hold in each process beside `memory`; beyond it they look for theirs anew for each piece that their client takes."""
     admit: Literal["always", "second-hit", "never"] = "always"
     ttl: Amount = 86400
     """After it a copy is stale: the origin is asked whether the object is still there before the copy counts as fresh again."""

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from mediacdn.edge.coalesce import Fill, Source, pieces
+from mediacdn.edge.coalesce import PIECE, Fill, Source, pieces
 from mediacdn.edge.entries import Entry
 from mediacdn.edge.origin import Origin
 from mediacdn.edge.slices import Cut, Slices, Wanted, cuts
@@ -39,7 +39,8 @@ class Hit(Struct, frozen=True):
 
 
 class Reading:
-    """An open look-up. Ask for the spans in their order, each once, and leave with `aclose`. It holds the slice being read and the next one, no more."""
+    """An open look-up. Ask for the spans in their order, each once, and leave with `aclose`. It holds the slice being read and the next one, no more; none at all
+    between two pieces while readers hold too much together."""
 
     note: Note
 
@@ -68,6 +69,12 @@ class Reading:
         size = self._slices.size
         last = (span.stop - 1) // size
         for cut in cuts(span, size):
+            while cut.start < cut.stop and self._slices.lent.crowded:
+                copied = await self._copied(cut)
+                cut = cut._replace(start=cut.start + len(copied))
+                yield copied
+            if cut.start == cut.stop:
+                continue
             source = self.hold(cut)
             ahead = cut.number + 1
             if ahead <= last:
@@ -81,6 +88,19 @@ class Reading:
                 for piece in pieces(source.body, cut.start, cut.stop):
                     yield piece
 
+    async def _copied(self, cut: Cut) -> bytes:
+        """The next piece of a slice, which is let go of where a tier or a fill has it when the client has taken this."""
+        source = self.hold(cut)
+        stop = min(cut.stop, cut.start + PIECE)
+        if isinstance(source, Fill):
+            async with aclosing(source.read(cut.start, stop)) as arriving:
+                piece = bytes(await anext(arriving))
+            self._let_go(set() if source.admission.tiers else {cut.number})
+        else:
+            piece = source.body[cut.start : stop]
+            self._let_go(set())
+        return piece
+
     def hold(self, cut: Cut) -> Entry | Fill:
         """The source of a cut's slice."""
         return self._take(cut.number)
@@ -91,12 +111,14 @@ class Reading:
             source, self.joined = self._slices.find(self._wanted, number)
             if isinstance(source, Fill):
                 source.readers += 1
+            self._slices.lent.take(source)
             self._held[number] = source
         return source
 
     def _let_go(self, needed: set[int]) -> None:
         for number in [number for number in self._held if number not in needed]:
             source = self._held.pop(number)
+            self._slices.lent.give_back(source)
             if isinstance(source, Fill):
                 self._slices.fills.leave(self._wanted.key(number), source)
 

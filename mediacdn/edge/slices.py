@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from mediacdn.edge.coalesce import Fill, Fills, Source
 from mediacdn.edge.entries import Entry, Key
+from mediacdn.edge.lent import Lent
 from mediacdn.edge.metrics import EdgeMetrics
 from mediacdn.edge.origin import PATIENCE, Origin
 from mediacdn.edge.renewals import Name, Renewals
@@ -56,7 +57,7 @@ class Wanted(Struct, frozen=True):
 
 
 class Slices:
-    """Finds slices, and fills what is not there. Slices are of `size` bytes; a missing object is remembered for `negative_ttl` seconds."""
+    """Finds slices, and fills what is not there. Slices are of `size` bytes, and readers hold `lent` bytes of them; a missing object is remembered for `negative_ttl` seconds."""
 
     def __init__(
         self,
@@ -70,10 +71,12 @@ class Slices:
         metrics: EdgeMetrics,
         size: int,
         fills: int,
+        lent: int,
         negative_ttl: float,
     ) -> None:
         self.size = size
         self.fills = Fills(fills)
+        self.lent = Lent(lent)
         self.renewals = Renewals(storages, memory, disk, clock, metrics, self._remember_missing, fills)
         self._memory = memory
         self._disk = disk

@@ -101,6 +101,7 @@ class Edge:
             metrics=metrics,
             size=config.slice_size,
             fills=config.fills,
+            lent=config.lent,
             negative_ttl=config.negative_ttl,
         )
         if memory is not None:

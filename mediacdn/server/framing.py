@@ -4,6 +4,7 @@ It answers for limits of size, pipelining, upgrades, refusals and the lingering 
 """
 
 import asyncio
+import string
 from collections.abc import Sequence
 from typing import Any, ClassVar, Never
 from urllib.parse import unquote_to_bytes
@@ -35,6 +36,8 @@ BULK = 65_536
 _EXTENSIONS: dict[str, dict[str, Any]] = {EXTENSION: {}}
 BLANK_LINE = b"\r\n\r\n"
 FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host", b"expect"))
+HOST = (string.ascii_letters + string.digits + "-._~%!$&'()*+,;=:[]").encode()
+"""What a Host can consist of, RFC 9112 section 3.2 and RFC 3986 section 3.2.2."""
 
 
 class Framing(HttpToolsProtocol):
@@ -253,6 +256,7 @@ class Framing(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
+        value = value.rstrip(b" \t")  # no part of it, RFC 9110 section 5.5; the parser takes off what stands before it, not what follows
         if name in FRAMING:
             self._frame(name, value)
         self.headers.append((name, value))
@@ -260,6 +264,8 @@ class Framing(HttpToolsProtocol):
     def _frame(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
+            if value.translate(None, HOST):
+                self._fail(BadRequest("Host has characters that no host has"))
         elif name == b"content-length":  # digits, in range and once: the parser refuses all else
             self._length = int(value)
         elif name == b"expect":

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from mediacdn.errors import ObjectCorrupt
 from mediacdn.server.deadlines import Deadlines
 from mediacdn.server.exchange import JOINED
-from mediacdn.server.framing import BLANK_LINE
+from mediacdn.server.framing import BLANK_LINE, MAX_FIELDS
 
 HOT = "hot"
 """Its name in the lifespan state."""
@@ -76,7 +76,7 @@ class Lane(Deadlines):
     _known: Any = None
     _echo: httptools.HttpRequestParser | None = None
     _bare = True
-    """Whether the known fields have none of `_VARIED`."""
+    """Whether the known fields have none of `_VARIED`, and room for one."""
     _lessons = LESSONS
     _declined = False
     _late: Prepared | None = None
@@ -163,7 +163,7 @@ class Lane(Deadlines):
         varied = [name for name, _ in headers if name in _VARIED]
         found = _VARYING.search(block)
         # One that is spelled in a way that _VARYING does not know stays: then a second would be one too many.
-        self._bare = len(varied) == (found is not None)
+        self._bare = len(varied) == (found is not None) and len(headers) < MAX_FIELDS
         if found is not None:
             hot: Hot | None = self.app_state.get(HOT)
             name, block = found[1].lower(), block[: found.start()] + block[found.end() :]

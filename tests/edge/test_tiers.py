@@ -144,6 +144,27 @@ async def test_a_long_read_holds_no_more_than_it_needs() -> None:
         await reading.aclose()
 
 
+@pytest.mark.parametrize("tiers", [("memory",), ()], ids=["kept", "kept nowhere"])
+async def test_many_slow_readers_do_not_hold_a_slice_each(tiers: tuple[str, ...]) -> None:
+    body = content(60 * SLICE)
+    async with bench(policy=Fixed(*tiers), memory=2 * SLICE + 2000, lent=8 * SLICE) as on:
+        of = on.far.given(body)
+        slow = []
+        for number in range(0, 60, 2):
+            reading = await on.edge.open(of, "", origin(of), (ByteRange(number * SLICE, of.size),))
+            pieces = reading.span(0)
+            slow.append((number, reading, pieces, bytes(await anext(pieces))))
+        await on.quiet()
+        lent = on.edge._slices.lent
+        assert not tiers or lent.bytes <= 10 * SLICE  # as many as may be, and what was taken with the last of them
+        for number, _, pieces, got in slow[::7]:
+            assert got + b"".join([bytes(piece) async for piece in pieces]) == body[number * SLICE :]
+        for _, reading, _, _ in slow:
+            await reading.aclose()
+        assert lent.bytes == 0
+        assert not lent.crowded
+
+
 # How it was come by.
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import socket
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mediacdn.config import Config, Cors, Edge, Lifecycle, Limits, Server
-from tests.services.doors import HOST, Doors, Said, doors, reordered, request
+from tests.services.doors import HOST, RESET, Doors, Said, doors, reordered, request
 from tests.services.samples import binary, png, svg, text
 from tests.services.served import Served
 from tests.services.streams import publish
@@ -300,6 +301,10 @@ KINDS: dict[str, Kind] = {
         lambda p: p.get("public", ("Content-Length", "0"), ("Transfer-Encoding", "chunked")) + b"0\r\n\r\n", 400, False
     ),
     "no host": Kind(lambda p: request(p.at("public"), host=None), 400, False),
+    "host with a space": Kind(lambda p: request(p.at("public"), host=f"{HOST} x"), 400, False),
+    "host with a query": Kind(lambda p: request(p.at("public"), host=f"{HOST}?"), 400, False),
+    "host with spaces around": Kind(lambda p: request(p.at("public"), host=f" \t{HOST} \t"), 200),
+    "host of 8 bits": Kind(lambda p: request(p.at("public"), host=HOST + "\xe9"), 400, False),
     "two hosts": Kind(lambda p: p.get("public", ("Host", HOST)), 400, False),
     "repeated authorization": Kind(lambda p: p.get("small", *[("Authorization", p.pair.bearer("read"))] * 2), 401, False),
     "repeated range": Kind(lambda p: p.get("public", ("Range", "bytes=0-1"), ("Range", "bytes=4-5")), 0, False),
@@ -431,7 +436,11 @@ def asked(draw: st.DrawFn, place: Place) -> bytes:
         (draw(st.sampled_from([key, key.lower(), key.upper()])), value)
         for key, value in draw(st.lists(field, max_size=draw(st.sampled_from([0, 1, 2, 5]))))
     ]
-    hosts = ["T.EXAMPLE.", "a.other.example:8400", "evil.example", "", None] if draw(seldom) else [HOST]
+    hosts = (
+        ["T.EXAMPLE.", "a.other.example:8400", "evil.example", "", f" {HOST}\t", f"{HOST}/", f"u@{HOST}", "\xe9", None]
+        if draw(seldom)
+        else [HOST]
+    )
     return request(
         raw,
         *fields,
@@ -578,6 +587,52 @@ def test_a_known_reader_adds_a_range_or_a_tag(place: Place, known: tuple[str, st
             same(said)
             by_lane += said.by_lane
     assert by_lane > 30
+
+
+SLIPS = [
+    b"\r", b"\n", b"\r\n", b"\r\n ", b"\r\n\r\n", b" ", b"\t", b"\0", b":", b"#", b"?", b"%", b"/", b"\xff", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"GET ", b"Host: x\r\n",
+    b"Range: bytes=0-1\r\n", b"If-None-Match: *\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n",
+]  # fmt: skip
+
+
+@st.composite
+def slipped(draw: st.DrawFn, place: Place) -> list[bytes]:
+    """Requests with the same fields, and among them one in whose bytes something is too much, missing or twice; what comes after it may be its own or nobody's."""
+    target = st.sampled_from(
+        [place.at("public"), place.at("picture"), place.pair.signed(place.ids["small"]), place.pair.prefixed(place.ids["file"])]
+    )
+    fields = (("User-Agent", "a"), ("Accept", "*/*"))
+    known, odd = (
+        request(draw(target), *fields),
+        request(draw(target), *fields[: draw(st.integers(0, 2))], ("Range", "bytes=0-9"), *fields[:1]),
+    )
+    for _ in range(draw(st.integers(1, 3))):
+        odd = odd if draw(st.booleans()) else known
+        at = draw(
+            st.one_of(st.integers(0, len(odd)), st.sampled_from([each.start() for each in re.finditer(rb"\r\n|(?<=\r\n)| HTTP", odd)]))
+        )
+        odd = odd[:at] + draw(st.sampled_from(SLIPS)) + odd[at + draw(st.sampled_from([0, 0, 0, 1, 2])) :]
+    return [known, known, *([odd] * draw(st.integers(1, 2))), known]
+
+
+def test_a_slip_beside_fields_that_are_known(place: Place) -> None:
+    by_lane = 0
+
+    @settings(QUICK, max_examples=80)
+    @given(slipped(place))
+    def both(pieces: list[bytes]) -> None:
+        nonlocal by_lane
+        try:
+            said = place.pair.ask(*pieces, hang_up=True)
+        except OSError:  # its connection ended before all was said
+            return
+        if RESET in (said.lane[-len(RESET) :], said.route[-len(RESET) :]):  # or just then
+            return
+        same(said)
+        by_lane += said.by_lane
+
+    both()
+    assert by_lane > 80
 
 
 @pytest.mark.parametrize("name", ["range, if the tag is", "signed", "file", "prefix token", "wrong signature"])

@@ -60,6 +60,9 @@ REFUSED = [
     ("RFC 9112 3.2.3 CONNECT", b"CONNECT t:80 HTTP/1.1\r\nHost: t\r\n\r\n"),
     ("RFC 9112 3.2 no Host", b"GET / HTTP/1.1\r\n\r\n"),
     ("RFC 9112 3.2 two Hosts", b"GET / HTTP/1.1\r\nHost: t\r\nHost: u\r\n\r\n"),
+    ("RFC 9112 3.2 Host with a path", b"GET / HTTP/1.1\r\nHost: t/x\r\n\r\n"),
+    ("RFC 9112 3.2 Host with a user", b"GET / HTTP/1.1\r\nHost: u@t\r\n\r\n"),
+    ("RFC 9112 3.2 8 bits in Host", b"GET / HTTP/1.1\r\nHost: t\xe9\r\n\r\n"),
     ("RFC 9112 2.3 HTTP/0.9", b"GET /\r\n\r\n"),
     ("RFC 9110 2.5 HTTP/1.2", b"GET / HTTP/1.2\r\nHost: t\r\n\r\n"),
     ("RFC 9110 2.5 HTTP/2.0", b"GET / HTTP/2.0\r\nHost: t\r\n\r\n"),
@@ -243,6 +246,12 @@ def test_the_authority_of_an_absolute_target_stands_in_for_host(start: Any) -> N
     client = start().connect()
     client.sendall(b"GET http://real:81/fields HTTP/1.1\r\nHost: other\r\n\r\n")
     assert client.answer()[2] == b"host=real:81"  # RFC 9112 section 3.2.2
+
+
+def test_blanks_behind_a_value_are_no_part_of_it(start: Any) -> None:
+    client = start().connect()
+    client.sendall(b"POST /fields HTTP/1.1\r\nHost: \t t \t\r\nX: a b\t \r\nY: \t\r\nTransfer-Encoding: chunked \r\n\r\n0\r\n\r\n")
+    assert client.answer()[2] == b"host=t\nx=a b\ny=\ntransfer-encoding=chunked"
 
 
 def test_an_old_client_gets_no_chunks(start: Any) -> None:

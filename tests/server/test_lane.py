@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from mediacdn.config import Server
 from mediacdn.server.deadlines import deadline_protocol
-from mediacdn.server.framing import MAX_TURN
+from mediacdn.server.framing import MAX_FIELDS, MAX_TURN
 from mediacdn.server.lane import HOT, MOST_AT_ONCE, Lane
 from mediacdn.server.run import serve
 
@@ -338,6 +338,16 @@ def test_known_fields_do_not_lengthen_what_a_head_may_be(place: Any) -> None:
     client = running.connect()
     assert said(running, client, AGENT % (b"/hot", b""), AGENT % (b"/hot", b"")) == [b"lane"] * 2
     client.sendall(AGENT % (b"/hot/" + b"0" * 2000 + b"20", b""))
+    assert taken(client).startswith(b"HTTP/1.1 431 ")
+
+
+def test_known_fields_and_one_more_are_not_too_many(place: Any) -> None:
+    """Which a condition or a range would be that comes to as many fields as there may be."""
+    running = place()
+    client = running.connect()
+    most = b"".join(b"X-%d: 1\r\n" % number for number in range(MAX_FIELDS - 3))
+    assert said(running, client, AGENT % (b"/hot", most), AGENT % (b"/hot", most)) == [b"lane"] * 2
+    client.sendall(AGENT % (b"/hot", TAG % b"1" + most))
     assert taken(client).startswith(b"HTTP/1.1 431 ")
 
 

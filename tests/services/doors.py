@@ -166,24 +166,26 @@ class Doors:
     def _ring(self) -> signing.KeyRing:
         return open_keyring(self.config.signing, self.data).ring()
 
-    def ask(self, *pieces: bytes, at_once: bool = False, sip: int = 0) -> Said:
+    def ask(self, *pieces: bytes, at_once: bool = False, sip: int = 0, hang_up: bool = False) -> Said:
         """Say `pieces` to both doors and hear all that they answer, up to the end of the connection.
 
         A last request has the connection closed: it is sent with the last piece (`at_once`), or when the first answer's head is here. With `sip` it is the
-        narrow doors that are asked, and read so many bytes at a time, slowly at first.
+        narrow doors that are asked, and read so many bytes at a time, slowly at first. `hang_up` says nothing more after it, so that what is not whole is not waited for.
         """
         doors = (self.narrow_lane, self.narrow_route) if sip else (self.lane, self.route)
         before = doors[0].by_lane
-        lane, route = (_steady(self._heard(door, pieces, at_once, sip)) for door in doors)
+        lane, route = (_steady(self._heard(door, pieces, at_once or hang_up, sip, hang_up)) for door in doors)
         return Said(lane, route, doors[0].by_lane - before)
 
-    def _heard(self, door: Door, pieces: Sequence[bytes], at_once: bool, sip: int) -> bytes:
+    def _heard(self, door: Door, pieces: Sequence[bytes], at_once: bool, sip: int, hang_up: bool) -> bytes:
         ended = at_once
         with door.connect(NARROW if sip else 0) as client:
             for number, piece in enumerate(pieces, 1):
                 client.sendall(piece + self.last if at_once and number == len(pieces) else piece)
                 if number < len(pieces):
                     time.sleep(0.0005)  # or the pieces would be read as one
+            if hang_up:
+                client.shutdown(socket.SHUT_WR)
             heard, sips = bytearray(), 0
             while True:
                 if sip and sips < 5:
