@@ -22,7 +22,10 @@ from mediacdn.signing import mask
 
 _SECRET = frozenset({"authorization", "cookie", "token", "secret", "password", "sig", "signature", "x-api-key"})
 _BACKLOG = 10_000
-_EVERY = 0.1
+_SELDOM, _OFTEN = 0.1, 0.005
+"""Seconds between two looks of the thread that writes, at the most and at the least."""
+_FEW = 100
+"""Lines that it writes at a stretch, where it can choose: while it encodes them the event loop waits, up to a slice of the kernel's."""
 _WHOLE = 262_144
 
 
@@ -63,7 +66,7 @@ def _line(
 
 
 class ThreadedWriter:
-    """A file-like end of the log. Lines gather for a daemon thread that writes them ten times a second; when 10,000 wait, further ones are counted and dropped.
+    """A file-like end of the log. Lines gather for a daemon thread that writes them ten times a second, and sooner the more there are; when 10,000 wait, further ones are counted and dropped.
 
     The thread is not woken by each line: it would fight the event loop for the interpreter at every request. `shared`: other processes write to the same end.
     """
@@ -91,8 +94,8 @@ class ThreadedWriter:
         if not self.threaded:
             self.drain()
 
-    def drain(self) -> None:
-        """Write what was logged so far, before the process ends."""
+    def drain(self) -> int:
+        """Write what was logged so far, also before the process ends; tells how many lines there were."""
         with self._writing:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if self._dropped:
@@ -103,7 +106,8 @@ class ThreadedWriter:
                     self._stream.write(batch)
                     self._stream.flush()
             except (OSError, ValueError):
-                return  # stderr is closed: there is nobody to tell
+                pass  # stderr is closed: there is nobody to tell
+            return len(lines)
 
     def _batches(self, lines: Iterable[bytes | Waiting]) -> Iterator[bytes]:
         """Lines joined; up to PIPE_BUF bytes where the end is a pipe that others write to: it takes so much whole, so that nobody's line comes between."""
@@ -120,9 +124,15 @@ class ThreadedWriter:
             yield b"".join(batch)
 
     def _run(self) -> None:
+        pause = _SELDOM
         while True:
-            time.sleep(_EVERY)
-            self.drain()
+            time.sleep(pause)
+            pause = _next_pause(pause, self.drain())
+
+
+def _next_pause(last: float, lines: int) -> float:
+    """How long about as many lines as are written at a stretch take to gather, going by how many did in the last pause."""
+    return min(_SELDOM, max(_OFTEN, last * _FEW / max(lines, 1)))
 
 
 def _is_pipe(stream: BinaryIO) -> bool:
