@@ -7,6 +7,7 @@ from sqlalchemy import URL, NullPool, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from mediacdn.catalog.trips import connect
 from mediacdn.config import Database
 from mediacdn.errors import ConfigError
 
@@ -56,7 +57,7 @@ def _sqlite(path: Path, patience: float) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         poolclass=NullPool,
-        connect_args={"isolation_level": None, "timeout": patience},
+        connect_args={"isolation_level": None, "timeout": patience, "async_creator_fn": connect},
     )
 
     @event.listens_for(engine.sync_engine, "connect")
