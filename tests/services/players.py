@@ -29,8 +29,12 @@ WATCH = """async manifest => {
     video.muted = true;
     video.addEventListener('error', () => errors.push(video.error.message));
     const hls = new Hls({enableWorker: false});
-    // A request that it gave up itself, because of a seek, is told as an error too.
-    hls.on(Hls.Events.ERROR, (_, error) => error.details === Hls.ErrorDetails.INTERNAL_ABORTED || errors.push(`${error.fatal ? 'fatal ' : ''}${error.type} ${error.details}`));
+    // A request that it gave up itself, because of a seek, is told as an error too; and so is waiting for what a busy machine has not fetched yet, at four times the speed:
+    // a hole in the stream is told by other names, and what never comes has no end.
+    const usual = [Hls.ErrorDetails.INTERNAL_ABORTED, Hls.ErrorDetails.BUFFER_STALLED_ERROR];
+    hls.on(Hls.Events.ERROR, (_, error) => {
+        if (error.fatal || !usual.includes(error.details)) errors.push(`${error.fatal ? 'fatal ' : ''}${error.type} ${error.details}`);
+    });
     hls.loadSource(manifest);
     hls.attachMedia(video);
     if (video.readyState < 2) await until('loadeddata');
