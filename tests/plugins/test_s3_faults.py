@@ -33,7 +33,9 @@ SMALL = {"part_size": PART, "read_ahead": AHEAD}
 @pytest.fixture(scope="module")
 async def relayed(rclone_server: RcloneServer) -> AsyncIterator[tuple[Storm, Bucket]]:
     async with open_storm(rclone_server.endpoint) as storm:
-        async with open_bucket({**rclone_server.table, "endpoint": storm.endpoint}, connect_timeout=PATIENCE, read_timeout=PATIENCE) as bucket:
+        async with open_bucket(
+            {**rclone_server.table, "endpoint": storm.endpoint}, connect_timeout=PATIENCE, read_timeout=PATIENCE
+        ) as bucket:
             yield storm, bucket
 
 
