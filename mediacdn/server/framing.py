@@ -19,7 +19,7 @@ from mediacdn.errors import BadRequest, FieldsTooLarge, MediaError, UriTooLong
 from mediacdn.http.dates import DateLine
 from mediacdn.server.exchange import Exchange
 from mediacdn.server.refusal import refusal
-from mediacdn.server.zerocopy import EXTENSION, DirectSocket, Ended, Pour
+from mediacdn.server.zerocopy import EXTENSION, DirectSocket, Ended, Pour, send_views
 
 MAX_FIELDS = 100
 MAX_TARGET = 16_384
@@ -134,13 +134,19 @@ class Framing(HttpToolsProtocol):
 
     def push(self, data: bytes | memoryview) -> None:
         """Write to the peer; every byte of an answer goes this way, so that its pace can be judged."""
-        self._written += len(data)
-        self.transport.write(data)
+        if type(data) is memoryview:
+            self.push_all((data,))
+        else:
+            self._written += len(data)
+            self.transport.write(data)
 
     def push_all(self, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
         """`push` of several pieces at once, which are not joined where the loop can gather them."""
         self._written += sum(map(len, pieces))
-        self.transport.writelines(pieces)
+        if memoryview not in map(type, pieces):
+            self.transport.writelines(pieces)
+        elif rest := send_views(self.transport, pieces):
+            self.transport.write(rest)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

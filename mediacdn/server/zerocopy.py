@@ -7,7 +7,8 @@ a descriptor of our own (a duplicate, which the event loop watches beside the tr
 import os
 import socket
 from asyncio import AbstractEventLoop, Transport
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mediacdn.errors import ObjectCorrupt
@@ -16,6 +17,20 @@ EXTENSION = "http.response.zerocopysend"
 """ASGI's name for this, and the type of its message: file (a descriptor or what has fileno()), offset, count, more_body."""
 
 Ended = Callable[[Exception | None], None]
+
+
+def send_views(transport: Transport, pieces: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    """Send what the socket takes now, and give a copy of the rest: in the transport's buffer a view would hold the whole that it is of for as long as its reader likes."""
+    sent = 0
+    if not transport.get_write_buffer_size() and not transport.is_closing():
+        with suppress(OSError):  # a full socket; of a peer that is gone the transport will hear
+            sent = os.writev(transport.get_extra_info("socket").fileno(), pieces)
+    rest: list[memoryview] = []
+    for piece in pieces:
+        if sent < len(piece):
+            rest.append(memoryview(piece)[sent:])
+        sent = max(0, sent - len(piece))
+    return b"".join(rest)
 
 
 class DirectSocket:

@@ -29,7 +29,7 @@ GET = b"GET %s HTTP/1.1\r\nHost: t\r\n\r\n"
 class Prepared(Struct, frozen=True):
     status: int
     head: tuple[bytes, ...]
-    pieces: Sequence[bytes | memoryview]
+    pieces: Sequence[bytes | bytearray | memoryview]
     sent: Callable[[int], None]
     file: int = -1
     offset: int = 0
@@ -92,8 +92,8 @@ class Place:
             return Prepared(200, fields, (), self.sent.append, self.file.fileno(), 0, SIZE, self)
         if not url.startswith(b"/hot"):
             return None
-        body = (self.content * (size // SIZE + 1))[:size] if method == "GET" else b""
-        return Prepared(200, fields, (body[:7], memoryview(body)[7:]), self.sent.append)
+        self.body = bytearray(self.content * (size // SIZE + 1))[:size] if method == "GET" else bytearray()
+        return Prepared(200, fields, (self.body[:7], memoryview(self.body)[7:]), self.sent.append)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -508,6 +508,21 @@ def test_a_large_answer_is_not_joined_but_whole(place: Any, monkeypatch: pytest.
         client.sendall(GET % b"/hot/%d" % size)
         assert heard(client, 1) == [(b"lane", running.content[:size])]
     assert [each[1:] for each in pushed] == [[7, 65_530], [7, 1_999_993]]
+
+
+@pytest.mark.parametrize("size", [60_000, 12_000_000])
+def test_a_slow_reader_holds_nothing_of_what_a_view_is_of(place: Any, size: int) -> None:
+    running = place()
+    client = running.connect(slow=True)
+    client.sendall(GET % b"/hot/%d" % size)
+    client.recv(1)
+    deadline = time.monotonic() + 10
+    while not running.sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.body.append(0)  # raises BufferError while there is a view of it
+    client.shutdown(socket.SHUT_WR)
+    assert taken(client).endswith(running.body[-1001:-1])
 
 
 def test_a_reader_who_pauses_holds_the_next_request(place: Any) -> None:
