@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.rows import COLUMNS, media_of
@@ -29,12 +29,19 @@ def moved_key(key: str, storage: str) -> str:
 
 async def free_key(connection: AsyncConnection, key: str, now: datetime) -> None:
     """Take the key from a holder that has expired or failed meanwhile, or that is withheld: its record is not for another uploader to see."""
-    over = or_(media.c.expires_at <= now, media.c.status.in_(UNMATCHED), media.c.state == State.QUARANTINED.value)
-    await connection.execute(update(media).where(media.c.dedupe_key == key, over).values(dedupe_key=None))
+    await connection.execute(update(media).where(media.c.dedupe_key == key, _over(now)).values(dedupe_key=None))
 
 
 async def holder(connection: AsyncConnection, key: str, now: datetime) -> Media | None:
     """Find the media that an upload with this key is a duplicate of."""
-    await free_key(connection, key, now)
-    row = (await connection.execute(select(*COLUMNS).where(media.c.dedupe_key == key))).one_or_none()
-    return None if row is None else media_of(row)
+    row = (await connection.execute(select(_over(now), *COLUMNS).where(media.c.dedupe_key == key))).one_or_none()
+    if row is None:
+        return None
+    if row[0]:
+        await free_key(connection, key, now)
+        return None
+    return media_of(row[1:])
+
+
+def _over(now: datetime) -> ColumnElement[bool]:
+    return or_(media.c.expires_at <= now, media.c.status.in_(UNMATCHED), media.c.state == State.QUARANTINED.value)

@@ -7,10 +7,11 @@ storage is `leaving` before that: nobody finds it any more, and those who had ma
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, and_, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediacdn.catalog.changes import append
@@ -24,7 +25,7 @@ from mediacdn.catalog.owners import charge, credit, used
 from mediacdn.catalog.packages import SUBTITLES, Package, drop_package, write_package
 from mediacdn.catalog.rows import fulfil, write_media
 from mediacdn.catalog.sharing import share
-from mediacdn.catalog.tables import UNFINISHED, media, objects, refusals, uploads
+from mediacdn.catalog.tables import LIVE, UNFINISHED, Micros, Name, media, objects, owners, refusals, uploads
 from mediacdn.catalog.transactions import Transactions
 from mediacdn.catalog.uploads import Ending, claim, end
 from mediacdn.errors import CatalogUnavailable, ContentRefused, QuotaExceeded, TakenOver
@@ -48,6 +49,31 @@ def _at(storage: str, key: str, state: str) -> ColumnElement[bool]:
     return and_(objects.c.storage == storage, objects.c.key == key, objects.c.state == state)
 
 
+_INTENT = {
+    "storage": bindparam("place", type_=Name),
+    "key": bindparam("name", type_=Name),
+    "size": 0,
+    "refcount": 0,
+    "state": "writing",
+    "touched_at": bindparam("now", type_=Micros()),
+    "etag": "",
+}
+_HELD = select(owners.c.bytes).where(owners.c.owner == bindparam("owner")).scalar_subquery()
+_OUTLOOK = select(
+    or_(
+        exists().where(refusals.c.digest == bindparam("content")),
+        exists().where(media.c.dedupe_key == bindparam("twin")),
+        exists().where(objects.c.storage == bindparam("place"), objects.c.digest == bindparam("content"), LIVE),
+    ),
+    func.coalesce(_HELD, 0),
+)
+"""Whether the catalog knows anything of a content, and the bytes that its owner has."""
+
+
+def _named(media: Media, dedupe_key: str | None) -> dict[str, Any]:
+    return {"content": media.digest, "twin": dedupe_key, "place": media.storage, "owner": media.owner}
+
+
 class ObjectRows:
     """Objects by storage and key. Sizes are bytes, digests lower-case hexadecimal SHA-256."""
 
@@ -55,6 +81,12 @@ class ObjectRows:
         self._transactions = transactions
         self._clock = clock
         self._outward = outward
+        intent = transactions.insert(objects).values(_INTENT)
+        self._intend = intent.on_conflict_do_update(
+            index_elements=["storage", "key"], set_={"touched_at": _INTENT["touched_at"]}, where=objects.c.state == "writing"
+        ).returning(objects.c.key)
+        self._intend_words = transactions.words(self._intend)
+        self._outlook_words = transactions.words(_OUTLOOK)
 
     async def intend(self, storage: str, key: str, ending: Ending | None = None) -> None:
         """Say that bytes are about to be written at a key that no media ever had; until `commit` they belong to the sweeper once nobody touches them.
@@ -62,19 +94,19 @@ class ObjectRows:
         An upload that is tried again says it again; `ending` is the one whose bytes wait elsewhere, which may have to learn of the key.
         Raises: CatalogUnavailable, also when the sweeper has taken the key away; TakenOver, when another ends the upload.
         """
-        row = {"storage": storage, "key": key, "size": 0, "refcount": 0, "state": "writing", "touched_at": self._clock.now(), "etag": ""}
-        intent = self._transactions.insert(objects).values(row)
-        again = intent.on_conflict_do_update(
-            index_elements=["storage", "key"], set_={"touched_at": row["touched_at"]}, where=_at(storage, key, "writing")
-        )
+        row = {"place": storage, "name": key, "now": self._clock.now()}
+        if ending is None or not ending.claims:
+            intended = await self._transactions.stroke(self._intend_words, **row) is not None
+        else:
 
-        async def work(connection: AsyncConnection) -> None:
-            if ending is not None and ending.claims and not await claim(connection, ending, storage, key):
-                raise TakenOver()
-            if (await connection.execute(again)).rowcount != 1:
-                raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
+            async def work(connection: AsyncConnection) -> bool:
+                if not await claim(connection, ending, storage, key):
+                    raise TakenOver()
+                return (await connection.execute(self._intend, row)).first() is not None
 
-        await self._transactions.write(work)
+            intended = await self._transactions.write(work)
+        if not intended:
+            raise CatalogUnavailable("The upload took too long to finish and was swept away; send it again")
 
     async def touch(self, keys: Sequence[tuple[str, str]]) -> None:
         """Say that these (storage, key) are still being written."""
@@ -105,6 +137,11 @@ class ObjectRows:
         `quota` is the owner's bytes, 0 for none. A `registered` media has its row already, and is nobody's duplicate: its id was told.
         Raises: ContentRefused, QuotaExceeded (the intent stays), CatalogUnavailable, also when a registered media was changed meanwhile.
         """
+
+        # Most content is new: a look tells, and what becomes true right after it `commit` sees.
+        known, held = await self._transactions.point(self._outlook_words, **_named(media, dedupe_key)) or (True, 0)
+        if not known and (not quota or held + media.size <= quota):
+            return Settled("new", media)
 
         async def work(connection: AsyncConnection) -> Settled:
             settled = await self._without_bytes(connection, media, dedupe_key, quota, jobs, registered)
@@ -209,6 +246,8 @@ class ObjectRows:
     ) -> Settled | None:
         """Answer with what is already there: the media itself, or its bytes under another media."""
         await lock_digest(connection, media.digest)
+        if not (await connection.execute(_OUTLOOK, _named(media, dedupe_key))).one()[0]:
+            return None
         if (await connection.execute(select(refusals.c.digest).where(refusals.c.digest == media.digest))).first() is not None:
             raise ContentRefused()
         if not registered and dedupe_key is not None and (existing := await holder(connection, dedupe_key, self._clock.now())) is not None:

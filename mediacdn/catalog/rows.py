@@ -59,7 +59,7 @@ def family_of(media_type: str) -> str:
 
 async def write_media(connection: AsyncConnection, record: Media, dedupe_key: str | None) -> None:
     """Insert a media and its tags."""
-    await connection.execute(insert(media).values(row_of(record, dedupe_key)))
+    await connection.execute(insert(media), row_of(record, dedupe_key))
     await write_tags(connection, record.id, record.tags)
 
 

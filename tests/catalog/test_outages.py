@@ -187,6 +187,8 @@ async def test_locked_by_another_process(embedded: tuple[Catalog, Path], media_l
         assert time.monotonic() - began < AT_MOST
         assert await catalog.media.card(media.id) == media.card, "readers are not held up"
         assert (await catalog.media.page(limit=1))[0] == [media]
+        new = media_like(digest="f" * 64)
+        assert (await catalog.objects.settle(new, dedupe_key="new", quota=1000)).kind == "new", "a look at new content neither"
     finally:
         other.execute("ROLLBACK")
         other.close()
