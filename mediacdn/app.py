@@ -230,7 +230,7 @@ async def _rooms(
     access = Access(config.auth, config.lifecycle, opened.authorizer)
     callers = Callers(opened.authenticators, ring.lookup, clock, config.server.base_path)
     making = maker(config, opened, actions, changes, emit)
-    variants = Variants(opened.catalog, making, actions, config.variants, clock)
+    variants = Variants(opened.catalog, making, actions, config.variants)
     outputs = Outputs(opened.catalog, Composing(opened.catalog, opened.storages, making, actions, config.variants.max_per_media))
     addresses = Addresses(config.server.public_url, config.server.base_path, partial(_shown, variants, recipes))
     delivery = Delivery(access, config.edge, edge, config.cors.resource_policy)

@@ -6,9 +6,8 @@ The card that is given is the media's own but for its bytes: whoever may read th
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +21,7 @@ from mediacdn.errors import Gone, InvalidArgument, MediaError, NotFound, OverLim
 from mediacdn.formats.transparency import HEAD, transparency
 from mediacdn.http.media_types import matches
 from mediacdn.http.negotiation import Preferences, preferences
-from mediacdn.interfaces import Action, Clock
+from mediacdn.interfaces import Action
 from mediacdn.model import Card, Media
 from mediacdn.recipes.arguments import Value
 from mediacdn.recipes.fingerprints import derivation_key
@@ -74,12 +73,11 @@ class Known(Struct, frozen=True):
 class Variants:
     """Finds forms, and has them made: each once, however many ask at the same time."""
 
-    def __init__(self, catalog: Catalog, maker: Maker, actions: Mapping[str, Action], settings: Settings, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, maker: Maker, actions: Mapping[str, Action], settings: Settings) -> None:
         self._catalog = catalog
         self._maker = maker
         self._action = actions.get(ACTION)
         self._settings = settings
-        self._now: Callable[[], datetime] = clock.now
         self._presets = {} if self._action is None else read_presets(self._action.arguments, settings.presets)
         self._resolved: OrderedDict[str, Variant] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()

@@ -500,7 +500,7 @@ async def test_what_cannot_be_done(bench: Bench, code: str, fields: dict[str, An
 
 def forms(bench: Bench, **settings: Any) -> Forms:
     given = {"presets": {"loud": {"times": 2, "format": "webp"}}}
-    return Forms(bench.catalog, bench.maker, bench.actions, Variants(**{**given, **settings}), Now())
+    return Forms(bench.catalog, bench.maker, bench.actions, Variants(**{**given, **settings}))
 
 
 async def test_a_preset_is_a_media(bench: Bench) -> None:
@@ -612,4 +612,4 @@ async def test_what_there_is_no_form_of(bench: Bench) -> None:
         with pytest.raises(error):
             made.resolve(text)
     with pytest.raises(NotFound):
-        Forms(bench.catalog, bench.maker, {}, Variants(), Now()).resolve("thumb")
+        Forms(bench.catalog, bench.maker, {}, Variants()).resolve("thumb")
