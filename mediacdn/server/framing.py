@@ -114,12 +114,22 @@ class Framing(HttpToolsProtocol):
         """Send `head` and a span of a file past the transport, whose buffer must be empty; see Pour for `ended` and `keep`. One at a time."""
         if self._direct is None:
             self._direct = DirectSocket(self.loop, self.transport)
+        try:
+            gone = self._direct.send_both(head, file, at, count)
+        except OSError as error:
+            ended(error)
+            return
+        self._written += gone
+        of_file = max(0, gone - len(head))
+        if of_file == count:
+            ended(None)
+            return
 
         def over(error: Exception | None) -> None:
             self._pour = None
             ended(error)
 
-        self._pour = pour = Pour(self._direct, head, file, at, count, count=self.count, ended=over, keep=keep)
+        self._pour = pour = Pour(self._direct, head[gone:], file, at + of_file, count - of_file, count=self.count, ended=over, keep=keep)
         if not pour.begin():
             self.stalls()
 

@@ -57,6 +57,11 @@ class DirectSocket:
         except BlockingIOError:
             return None
 
+    def send_both(self, head: bytes, file: int, at: int, count: int) -> int:
+        """Send what fits now of a head and of a file's span after it, and give how much: most answers fit whole. Raises: OSError when the peer is gone."""
+        sent = self.send(head)
+        return sent if sent < len(head) else sent + (self.send_file(file, at, count) or 0)
+
     def wait(self, call: Callable[[], object]) -> None:
         """Call whenever the socket has room, until `rest`."""
         self._loop.add_writer(self._socket, call)
@@ -68,7 +73,7 @@ class DirectSocket:
 class Pour:
     """A head and a span of a file on their way to the socket.
 
-    `begin` sends what fits at once, the rest follows whenever there is room; `ended` is called once, perhaps before `begin` returns: with None when all is
+    `begin` sends what fits, the rest follows whenever there is room; `ended` is called once, perhaps before `begin` returns: with None when all is
     with the kernel, with OSError when the peer is gone, with ObjectCorrupt when the file ended early. `file` is a descriptor, kept open by whoever `keep` is.
     """
 
