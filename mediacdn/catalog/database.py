@@ -71,7 +71,7 @@ async def open_catalog(config: Database, data: Path, clock: Clock, purges: Seque
             )
         raise StartupError("The catalog's tables are not up to date; run: mediacdn migrate")
     engine = create_engine(config, data)
-    transactions = Transactions(engine, pool_size=config.pool_size, timeout=config.timeout)
+    transactions = Transactions(engine, pool_size=config.pool_size, timeout=config.deadline)
     try:
         yield Catalog(transactions, clock, Outward(purges))
     finally:

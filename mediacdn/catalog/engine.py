@@ -24,7 +24,7 @@ def create_engine(config: Database, data: Path, *, patience: float | None = None
 
     `patience` is how many seconds one statement may take, or wait for a lock; by default the configured timeout. Raises: ConfigError.
     """
-    patience = config.timeout if patience is None else patience
+    patience = config.deadline if patience is None else patience
     if not config.url:
         return _sqlite(sqlite_path(data), patience)
     try:
@@ -33,7 +33,7 @@ def create_engine(config: Database, data: Path, *, patience: float | None = None
         raise ConfigError("database.url is not a URL") from None
     if url.drivername not in {"postgresql", "postgres"}:
         raise ConfigError("database.url must begin with postgresql://; leave it empty for SQLite in the data directory")
-    return _postgresql(url, config.timeout, patience)
+    return _postgresql(url, config.deadline, patience)
 
 
 def _postgresql(url: URL, timeout: float, patience: float) -> AsyncEngine:

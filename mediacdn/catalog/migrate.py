@@ -39,7 +39,7 @@ async def pending(config: Database, data: Path, branches: Sequence[Branch] = ())
         return True
     engine = create_engine(config, data)
     try:
-        async with asyncio.timeout(config.timeout), engine.connect() as connection:
+        async with asyncio.timeout(config.deadline), engine.connect() as connection:
             stored = await connection.run_sync(_stored, [branch for branch, _ in known])
     except Exception as error:
         raise translated(error, driver_errors(engine.dialect.name)) from error

@@ -43,7 +43,7 @@ async def open_postgres_bus(config: PostgresBusConfig, database: Database) -> As
     url = config.url or database.url
     if not url.startswith(("postgresql://", "postgres://")):
         raise ConfigError("edge.postgres.url must begin with postgresql://")
-    bus = PostgresBus(url, config.channel, database.timeout)
+    bus = PostgresBus(url, config.channel, database.deadline)
     try:
         yield bus
     finally:

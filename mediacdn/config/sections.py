@@ -69,7 +69,12 @@ class Database(Section, frozen=True):
 
     url: str = ""
     pool_size: Count = 10
-    timeout: Seconds = 2.5
+    timeout: Seconds | None = None
+
+    @property
+    def deadline(self) -> float:
+        """Seconds for a statement, a commit or the wait for a connection: a server that is silent has failed, a disk that is busy with others' writes has not."""
+        return self.timeout or (2.5 if self.url else 10.0)
 
 
 class Rule(Section, frozen=True):

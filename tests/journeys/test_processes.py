@@ -266,11 +266,10 @@ def test_a_killed_parent_leaves_nobody(four: Served) -> None:
 
 
 def test_drain_delay_serves_on_while_readiness_says_no(tmp_path: Path) -> None:
-    with served(tmp_path / "data", "[server]\ndrain_delay = 1.5\n", arguments=("--no-worker", "--workers", "2")) as server:
+    with served(tmp_path / "data", "[server]\ndrain_delay = 5.0\n", arguments=("--no-worker", "--workers", "2")) as server:
         server.process.terminate()
-        time.sleep(0.5)
-        assert {httpx.get(server.url + "/readyz", trust_env=False).status_code for _ in range(8)} == {503}
-        assert server.process.wait(10) == 0
+        within(4, lambda: {httpx.get(server.url + "/readyz", trust_env=False).status_code for _ in range(8)} == {503})  # of both
+        assert server.process.wait(15) == 0
 
 
 def test_a_unix_socket_is_shared(tmp_path: Path) -> None:
