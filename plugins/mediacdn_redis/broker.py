@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
+import anyio
 from redis.asyncio import Redis
 from taskiq import AckableMessage, BrokerMessage
 from taskiq_redis import RedisStreamBroker
@@ -70,7 +71,8 @@ class RedisBroker:
         except FAILURES as error:
             raise unavailable(error) from error
         finally:
-            await self._leave(broker)
+            with anyio.CancelScope(shield=True):
+                await self._leave(broker)
 
     async def check(self) -> None:
         """Whether the server answers. Raises: Unavailable."""

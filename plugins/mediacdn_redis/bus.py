@@ -6,6 +6,7 @@ from contextlib import aclosing
 from random import Random
 from typing import Any
 
+import anyio
 import msgspec
 from redis.asyncio import Redis
 
@@ -81,7 +82,8 @@ class RedisBus:
                 elif message["type"] == "message" and (changes := _changes(message["data"])):
                     yield changes
         finally:
-            await channel.aclose()  # type: ignore[no-untyped-call]
+            with anyio.move_on_after(WITHIN, shield=True):
+                await channel.aclose()  # type: ignore[no-untyped-call]
 
 
 def _changes(text: bytes) -> list[Change]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import anyio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -58,9 +59,10 @@ async def apart(work: Awaitable[T], seconds: float | None = None) -> T:
         await asyncio.wait({task}, timeout=seconds)
     finally:
         late = not task.done()
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=0.1)
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.1)
         if not task.cancelled():
             task.exception()  # heard of, whatever becomes of us
     if late or task.cancelled():

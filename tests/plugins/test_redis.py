@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -167,6 +168,21 @@ async def test_a_group_that_was_flushed_away_is_declared_anew(given: dict[str, A
             await asyncio.wait_for(anext(listening), 6)
         await broker.ring("images", "again")
         assert await rung(broker, "images", 1) == ["again"]
+
+
+@pytest.mark.parametrize("deadline", [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.05])
+async def test_a_listener_that_is_left_at_any_moment_leaves_nothing(given: dict[str, Any], tmp_path: Path, deadline: float) -> None:
+    """A cancel scope cancels every wait within it, those for tidying too."""
+    before = asyncio.all_tasks()
+    async with looking(given) as redis:
+        for _ in range(5):
+            async with open_bus(RedisConfig(**given), kit(str(tmp_path))) as bus:
+                with anyio.move_on_after(deadline):
+                    async for _changes in bus.listen():
+                        pass
+                assert asyncio.all_tasks() == before
+        names = [each["name"] for each in await redis.client_list()]
+        assert given["prefix"] not in names
 
 
 @pytest.mark.parametrize("how", ["killed", "paused"])

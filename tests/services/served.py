@@ -62,6 +62,10 @@ class Served:
             self._reader.join(5)
             raise RuntimeError(f"the server ended with {self.process.returncode}:\n" + "".join(self.log))
         self.said: dict[str, Any] = json.loads(line)
+        if "url" not in self.said:
+            self.process.wait(10)
+            self._reader.join(5)
+            raise RuntimeError(f"the server did not start: {line}" + "".join(self.log))
         self.url: str = self.said["url"]
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
