@@ -101,6 +101,7 @@ from mediacdn.model import (
 )
 from mediacdn.storage.retry import again
 from mediacdn.storage.writeback import start_writeback
+from mediacdn.threads import give_way
 
 if TYPE_CHECKING:
     from mediacdn.keyring import development_key
@@ -227,6 +228,7 @@ __all__ = [
     "development_key",
     "enclose",
     "fetch",
+    "give_way",
     "hookimpl",
     "language_tag",
     "open_sandbox",

@@ -26,6 +26,7 @@ from mediacdn.metering import Meter, batches, first, rejoined
 from mediacdn.model import Change, Event, Incoming, Media, NewJob, ObjectInfo, Principal, State, Status
 from mediacdn.sniff import HEAD, extension, kind
 from mediacdn.terms import Intake, Terms
+from mediacdn.threads import give_way
 
 
 class Stored(Struct, frozen=True):
@@ -102,7 +103,7 @@ class Ingest:
         self._plan = plan
         self._ring = ring
         self._promotion = promotion
-        self._threads = ThreadPoolExecutor(4, "hash")
+        self._threads = ThreadPoolExecutor(4, "hash", give_way)
 
     async def store(
         self,

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from mediacdn.signing import mask
+from mediacdn.threads import give_way
 
 _SECRET = frozenset({"authorization", "cookie", "token", "secret", "password", "sig", "signature", "x-api-key"})
 _BACKLOG = 10_000
@@ -124,6 +125,7 @@ class ThreadedWriter:
             yield b"".join(batch)
 
     def _run(self) -> None:
+        give_way()
         pause = _SELDOM
         while True:
             time.sleep(pause)

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import aiosqlite
 
+from mediacdn.threads import give_way
+
 Row = Any
 
 
@@ -63,6 +65,11 @@ class Connection(aiosqlite.Connection):
 
 def connect(database: str, **settings: Any) -> Connection:
     """What `async_creator_fn` of SQLAlchemy's aiosqlite dialect is to be: a connection that is opened when it is awaited. `settings` are those of sqlite3.connect."""
-    connection = Connection(lambda: sqlite3.connect(database, **settings), iter_chunk_size=64)
+
+    def opened() -> sqlite3.Connection:  # the first that the connection's thread does
+        give_way()
+        return sqlite3.connect(database, **settings)
+
+    connection = Connection(opened, iter_chunk_size=64)
     connection._thread.daemon = True  # a statement that hangs in the disk must not keep the process
     return connection

@@ -21,6 +21,7 @@ from mediacdn.interfaces import Adopts, Storage
 from mediacdn.model import ObjectInfo, Piece, Upload
 from mediacdn.sniff import HEAD
 from mediacdn.storage.writeback import start_writeback
+from mediacdn.threads import give_way
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ class Files:
         self._folder = folder
         self._rows = rows
         self._storages = storages
-        self._threads = ThreadPoolExecutor(8, "uploads")
+        self._threads = ThreadPoolExecutor(8, "uploads", give_way)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)

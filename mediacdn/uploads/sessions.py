@@ -31,6 +31,7 @@ from mediacdn.metering import batches, first, rejoined
 from mediacdn.model import Principal, Upload
 from mediacdn.sniff import HEAD
 from mediacdn.terms import Intake
+from mediacdn.threads import give_way
 from mediacdn.ulids import is_ulid
 from mediacdn.uploads.ending import Endings, Refused, problem
 from mediacdn.uploads.files import Files
@@ -61,7 +62,7 @@ class Uploads:
         self._clock = clock
         self._new_id = new_id
         self._lifetime = timedelta(seconds=settings.expires_in)
-        self._threads = ThreadPoolExecutor(4, "upload-hash")
+        self._threads = ThreadPoolExecutor(4, "upload-hash", give_way)
         self._meters = Meters(self._threads)
         self._files = Files(data / (settings.directory or "uploads"), self._rows, storages)
         self.staging = Staging(self._files, Parts(self._rows, catalog.objects, storages), self._rows, clock)

@@ -21,8 +21,9 @@ PATIENCE = 5.0
 class Pool:
     """Runs blocking calls. A call that was started always runs to its end: cancellation reaches the waiting task, never the thread."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    def __init__(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> None:
+        """`begin` is what each thread does first."""
+        self._executor = ThreadPoolExecutor(threads, name, begin)
         self._cleanups: set[asyncio.Task[None]] = set()
 
     def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:

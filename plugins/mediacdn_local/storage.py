@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 
-from mediacdn import ByteRange, Kit, ObjectInfo
+from mediacdn import ByteRange, Kit, ObjectInfo, give_way
 from mediacdn_local.config import LocalConfig
 from mediacdn_local.faults import translated
 from mediacdn_local.layout import place_of
@@ -28,7 +28,7 @@ class LocalStorage:
         self._tree = tree
         self._reserve = reserve
         self._reads = Pool("local-read", readers)
-        self._writes = Pool("local-write", writers)
+        self._writes = Pool("local-write", writers, give_way)
 
     async def close(self) -> None:
         await self._writes.close()

@@ -1,5 +1,6 @@
 """A statement is one trip to the thread of its connection, whatever it is; what it says is what sqlite3 says."""
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,12 @@ async def connection(tmp_path: Path) -> AsyncIterator[AsyncConnection]:
         await opened.execute(text("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT UNIQUE)"))
         yield opened
     await engine.dispose()
+
+
+async def test_its_thread_gives_way_to_the_loop(tmp_path: Path) -> None:
+    async with connect(str(tmp_path / "db")) as connection:
+        assert await connection._execute(os.sched_getscheduler, 0) == os.SCHED_BATCH
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 async def test_one_trip_each(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
