@@ -66,7 +66,7 @@ class Connection(aiosqlite.Connection):
 def connect(database: str, **settings: Any) -> Connection:
     """What `async_creator_fn` of SQLAlchemy's aiosqlite dialect is to be: a connection that is opened when it is awaited. `settings` are those of sqlite3.connect."""
 
-    def opened() -> sqlite3.Connection:  # the first that the connection's thread does
+    def opened() -> Any:  # the first that the connection's thread does
         give_way()
         return sqlite3.connect(database, **settings)
 
