@@ -25,7 +25,7 @@ def media(server: Served) -> str:
 def test_a_link_opens_without_a_token(server: Served, media: str) -> None:
     answer = server.client.get(sign(server, media, expires=60))
     assert (answer.status_code, answer.content) == (200, text(500, b"links"))
-    assert answer.headers["cache-control"] == "private, max-age=60"
+    assert answer.headers["cache-control"] in {f"private, max-age={left}" for left in (58, 59, 60)}
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert server.client.head(sign(server, media)).status_code == 200
     assert server.client.get(sign(server, media), headers={"Range": "bytes=1-2"}).status_code == 206

@@ -103,6 +103,19 @@ http {{
 """
 
 
+class Persistent(httpx.HTTPTransport):
+    """Asks again, once, where a kept connection ended without a word: nginx, which hands bodies on as they come, says of one whose answer was there before its body
+    that it keeps the connection, and then ends it. What it had not read by then, nobody has."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return super().handle_request(request)
+        except httpx.RemoteProtocolError as error:
+            if "without sending a response" not in str(error):
+                raise
+        return super().handle_request(request)
+
+
 class Process:
     """One program of the installation, which can be killed and started again. `log` is its standard error so far."""
 
@@ -247,7 +260,9 @@ class Nodes:
         self._nginx: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, event_hooks={"response": [self._settled]})
+        self.client = httpx.Client(
+            base_url=self.url, timeout=30, trust_env=False, event_hooks={"response": [self._settled]}, transport=Persistent(trust_env=False)
+        )
         self.settle = False
         """Whether the client waits after a change until every node has heard of it: its next request may meet another one."""
         self.data = folder / "unseen"
