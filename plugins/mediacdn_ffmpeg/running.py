@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import time
@@ -18,7 +19,10 @@ from mediacdn_ffmpeg.request import Encode, Ran
 TAIL = 2000
 NO_MEMORY = b"Cannot allocate memory"
 TO_END = 5.0
-"""Seconds in which ffmpeg is to end after it has said so: it may try again for ever."""
+"""Seconds in which ffmpeg is to end after it has said so: it may try again for ever, or wait for a thread that it could not start."""
+STANDSTILL = 120.0
+"""Seconds without any use of the processor after which it waits for itself."""
+LOOK = 1.0
 _NEWNET, _NEWUSER = 0x40000000, 0x10000000
 _PDEATHSIG = 1
 _FOLDERS = re.compile(r"(?:/[^\s/:'\"]+)+/")
@@ -64,16 +68,31 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         pass_fds=(source, progress), preexec_fn=alone,  # this process has one thread
     )  # fmt: skip
     tail, ends = b"", float("inf")
+    used, since = 0.0, time.monotonic()
+    standing = False
     assert process.stderr is not None
-    while chunk := process.stderr.read1(8192):  # type: ignore[attr-defined]
-        tail = (tail + chunk)[-TAIL:]
-        if ends == float("inf") and NO_MEMORY in tail:
-            ends = time.monotonic() + TO_END
-        elif time.monotonic() > ends:
-            process.kill()
+    says = process.stderr.fileno()
+    while not standing:
+        heard, _, _ = select.select([says], [], [], LOOK)
+        now = time.monotonic()
+        if heard:
+            chunk = os.read(says, 8192)
+            if not chunk:
+                break
+            tail = (tail + chunk)[-TAIL:]
+            if ends == float("inf") and NO_MEMORY in tail:
+                ends = now + TO_END
+        if now > ends:
             break
+        if (uses := _processor(process.pid)) != used:
+            used, since = uses, now
+        standing = now - since > STANDSTILL
+    if standing or time.monotonic() > ends:
+        process.kill()
     process.stderr.close()
     code = process.wait()
+    if standing:
+        raise OverLimits("It came to a standstill")
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     # It catches the signal of the limit, and ends as if it had been interrupted.
     if code == -signal.SIGXCPU or (code == 255 and spent.ru_utime + spent.ru_stime - before >= allowed - 1):
@@ -82,6 +101,14 @@ def run(request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         raise OverLimits("It needs more memory or room than is allowed")
     answer: dict[str, Any] = msgspec.to_builtins(Ran(code, _cleaned(tail)))
     return answer
+
+
+def _processor(pid: int) -> float:
+    """Seconds of processor time that a process has used: its clock, clock_getcpuclockid(3), for /proc is behind the fence."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:  # it has ended, and who else holds its standard error is about to
+        return 0.0
 
 
 def _cleaned(tail: bytes) -> str:

@@ -252,8 +252,13 @@ def test_a_browser_plays_and_seeks_by_the_player(server: Served, link: str) -> N
                 });
                 if (video.readyState < 1) await until('loadedmetadata');
                 video.muted = true;
+                const shown = second => new Promise((done, fail) => {  // "seeked" may come before its picture
+                    const look = (_, frame) => Math.abs(frame.mediaTime - second) < 0.2 ? done() : video.requestVideoFrameCallback(look);
+                    video.requestVideoFrameCallback(look);
+                    setTimeout(() => fail(new Error('no picture of ' + second)), 15000);
+                });
                 const pictureAt = async second => {
-                    const sought = until('seeked');
+                    const sought = Promise.all([until('seeked'), shown(second)]);
                     video.currentTime = second;
                     await sought;
                     const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 18});

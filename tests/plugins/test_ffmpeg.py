@@ -293,17 +293,30 @@ async def test_limits_hold(limit: dict[str, Any], told: str, sink: Taken, tmp_pa
             await run(hls, film, sink)
 
 
-def test_who_finds_no_memory_and_tries_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ffmpeg's decoders do."""
+NO_MEMORY = "echo 'Decoding error: Cannot allocate memory' >&2; "
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("exec yes 'Decoding error: Cannot allocate memory' >&2", "memory"),
+        (NO_MEMORY + "exec sleep 600", "memory"),
+        ("exec sleep 600", "standstill"),
+    ],
+    ids=["tries", "waits", "says nothing"],
+)
+def test_who_finds_no_memory_and_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str) -> None:
+    """As ffmpeg's decoders do, and as it does itself where it could not start a thread."""
     from mediacdn_ffmpeg import running as child
 
     monkeypatch.setattr(child, "TO_END", 0.3)
+    monkeypatch.setattr(child, "STANDSTILL", 1.5)
     (tmp_path / "source").touch()
     descriptors = [os.open(tmp_path / "source", os.O_RDONLY), os.open(tmp_path, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)]
     try:
-        with pytest.raises(OverLimits, match="memory"):
+        with pytest.raises(OverLimits, match=told):
             child.run(
-                {"arguments": ["sh", "-c", "exec yes 'Decoding error: Cannot allocate memory' >&2"], "nice": 0, "fence": {"mode": "off"}},
+                {"arguments": ["sh", "-c", does], "nice": 0, "fence": {"mode": "off"}},
                 descriptors,
             )
     finally:
