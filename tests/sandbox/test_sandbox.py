@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -354,8 +355,16 @@ async def test_requests_are_bounded() -> None:
 
 
 async def test_the_loop_is_never_blocked() -> None:
-    """Children start, work, crash and are killed while a ticker watches the loop."""
+    """Children start, work, crash and are killed while a ticker watches the loop; a thread tells how late anybody is on this machine."""
     lags: list[float] = []
+    others: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            at = time.monotonic()
+            time.sleep(0.002)
+            others.append(time.monotonic() - at - 0.002)
 
     async def tick() -> None:
         while True:
@@ -364,6 +373,8 @@ async def test_the_loop_is_never_blocked() -> None:
             lags.append(time.monotonic() - at - 0.002)
 
     ticker = asyncio.create_task(tick())
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     async with opened(children=2, jobs=5, memory=400 << 20) as box:
         for _ in range(3):
             await asyncio.gather(
@@ -374,9 +385,14 @@ async def test_the_loop_is_never_blocked() -> None:
                 return_exceptions=True,
             )
     ticker.cancel()
+    over.set()
+    watcher.join()
     lags.sort()
-    assert lags[len(lags) * 98 // 100] < 0.03  # fork and exec, on a machine whose processors the children take
-    assert lags[-1] < 0.3
+    others.sort()
+    assert (
+        lags[len(lags) * 98 // 100] < 0.03 + others[len(others) * 98 // 100]
+    )  # fork and exec, on a machine whose processors the children take
+    assert lags[-1] < 0.3 + others[-1]
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM])
