@@ -42,6 +42,15 @@ async def test_duplicate(catalog: Catalog, media_like: Make, store: Any, when: s
 
 
 @pytest.mark.parametrize("when", ["settle", "commit"])
+async def test_a_duplicate_by_its_key_alone(catalog: Catalog, media_like: Make, store: Any, when: str) -> None:
+    """What a recipe makes twice need not be the same bytes."""
+    first, second = await store(media_like(digest="a" * 64), "k"), media_like(digest="b" * 64)
+    await catalog.objects.intend(second.storage, second.storage_key)
+    settled = await upload_end(catalog, when, second, "k")
+    assert (settled.kind, settled.media) == ("duplicate", first)
+
+
+@pytest.mark.parametrize("when", ["settle", "commit"])
 async def test_shared(catalog: Catalog, media_like: Make, store: Any, when: str) -> None:
     private, public = await store(media_like(), "private"), media_like(public=True)
     await catalog.objects.intend(public.storage, public.storage_key)
