@@ -170,14 +170,13 @@ async def test_a_group_that_was_flushed_away_is_declared_anew(given: dict[str, A
         assert await rung(broker, "images", 1) == ["again"]
 
 
-@pytest.mark.parametrize("deadline", [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.05])
-async def test_a_listener_that_is_left_at_any_moment_leaves_nothing(given: dict[str, Any], tmp_path: Path, deadline: float) -> None:
+async def test_a_listener_that_is_left_at_any_moment_leaves_nothing(given: dict[str, Any], tmp_path: Path) -> None:
     """A cancel scope cancels every wait within it, those for tidying too."""
     before = asyncio.all_tasks()
     async with looking(given) as redis:
-        for _ in range(5):
+        for moment in range(100):  # every 0.1 ms of what connecting takes, and well after it
             async with open_bus(RedisConfig(**given), kit(str(tmp_path))) as bus:
-                with anyio.move_on_after(deadline):
+                with anyio.move_on_after(0.0001 * moment):
                     async for _changes in bus.listen():
                         pass
                 assert asyncio.all_tasks() == before
