@@ -26,6 +26,7 @@ from mediacdn.cli.verb import Duration
 from mediacdn.config import load
 from mediacdn.errors import StartupError
 from tests.services.command import COMMAND, Terminal, alive, answered, children, environment, run, within
+from tests.services.program import Program
 from tests.services.samples import png
 from tests.services.served import Served, served
 
@@ -238,8 +239,8 @@ def test_one_server_for_one_data_directory(server: Served) -> None:
 
 def test_serve_on_a_socket(tmp_path: Path, picture: Path) -> None:
     path = tmp_path / "s"
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--uds", str(path), "--data", str(tmp_path / "data"), "--json", "--no-worker"],
+    process = Program(
+        ["serve", "--uds", str(path), "--data", str(tmp_path / "data"), "--json", "--no-worker"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
     )  # fmt: skip
     assert process.stdout is not None
@@ -255,8 +256,8 @@ def test_serve_on_a_socket(tmp_path: Path, picture: Path) -> None:
 
 
 def banner_of(arguments: list[object], cwd: Path) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(), cwd=cwd
+    process = Program(
+        [str(each) for each in arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(), cwd=cwd
     )
     assert process.stdout is not None
     text = ""
@@ -341,9 +342,7 @@ def test_the_worker_lives_and_dies_with_its_server(tmp_path: Path) -> None:
 
 def test_a_worker_alone_ends_in_order(tmp_path: Path) -> None:
     assert answered("migrate", "--data", tmp_path)["applied"]
-    process = subprocess.Popen(
-        [*COMMAND, "worker", "--data", str(tmp_path), "--json"], stdout=subprocess.PIPE, text=True, env=environment()
-    )
+    process = Program(["worker", "--data", str(tmp_path), "--json"], stdout=subprocess.PIPE, text=True, env=environment())
     assert process.stdout is not None
     assert json.loads(process.stdout.readline()) == {"worker": "started", "pid": process.pid}
     process.send_signal(signal.SIGTERM)

@@ -87,7 +87,7 @@ class StorageConformance:
 
     pytestmark = pytest.mark.anyio
 
-    big_object_size = 5 * GIB
+    big_object_size = 4 * GIB + 5 * MIB
     memory_allowance = 64 * MIB
     many = 600
 

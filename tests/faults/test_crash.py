@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.crash import run
 
-KILLS = 60
+KILLS = 20
 
 
 @pytest.mark.timeout(600)

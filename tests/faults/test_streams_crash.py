@@ -8,7 +8,6 @@ import random
 import re
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from tests.services.command import alive, children, within
 from tests.services.films import ffmpeg
+from tests.services.program import Program
 from tests.services.served import Served, served
 
 KILLS = int(os.environ.get("TRANSCODE_KILLS", "10"))
@@ -50,9 +50,9 @@ class Worker:
     """A real worker process."""
 
     def __init__(self, server: Served) -> None:
-        command = [sys.executable, "-m", "mediacdn", "worker", "--data", str(server.data), "--config", str(server.data / "mediacdn.toml")]
+        command = ["worker", "--data", str(server.data), "--config", str(server.data / "mediacdn.toml")]
         self._log = (server.data / "worker.log").open("ab")
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        self._process = Program(command, env=os.environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
 
     @property
     def family(self) -> list[int]:

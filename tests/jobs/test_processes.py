@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from mediacdn.drivers import SystemClock
 from mediacdn.model import Job, JobState, NewJob
 from tests.services import samples
 from tests.services.postgres import PostgresServer
+from tests.services.program import Program
 from tests.services.served import served
 
 LEASE = 3.0
@@ -108,9 +108,9 @@ class World:
 
     @contextmanager
     def worker(self) -> Iterator[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-m", "mediacdn", "worker", "--data", str(self.data), "--config", str(self.data / "mediacdn.toml")]
+        command = ["worker", "--data", str(self.data), "--config", str(self.data / "mediacdn.toml")]
         with (self.data / "worker.log").open("ab") as log:
-            worker = subprocess.Popen(command, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            worker = Program(command, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             yield worker
         finally:

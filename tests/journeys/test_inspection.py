@@ -1,10 +1,7 @@
 """Uploads that are inspected: what is rejected leaves nothing, what is quarantined is never readable, and what fails is refused."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.services.command import within
+from tests.services.command import run, within
 from tests.services.inspectors import install
 from tests.services.samples import png, text
 from tests.services.served import Served, served
@@ -156,22 +153,11 @@ def test_what_inspectors_say_is_counted(server: Served) -> None:
 def test_readiness_and_doctor_know_who_inspects_and_acts(server: Served, tmp_path: Path) -> None:
     checks = server.client.get("/readyz").json()["checks"]
     assert (checks["inspector.words"], checks["action.translate"]) == ("ok", "ok")
-    environ = {**os.environ, **install(tmp_path / "plugin")}
+    environ = install(tmp_path / "plugin")
     told = {}
     for name, toml in (("well", TOML), ("ill", TOML + '[inspection.words]\nmarker = "ill"\n')):
         (tmp_path / f"{name}.toml").write_text(toml)
-        command = [
-            sys.executable,
-            "-m",
-            "mediacdn",
-            "doctor",
-            "--json",
-            "--data",
-            str(tmp_path / name),
-            "--config",
-            str(tmp_path / f"{name}.toml"),
-        ]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = run("doctor", "--json", "--data", tmp_path / name, "--config", tmp_path / f"{name}.toml", environ=environ)
         told[name] = {each["part"]: each["state"] for each in json.loads(done.stdout)["findings"]}
     assert (told["well"]["inspector words"], told["well"]["inspector others"], told["well"]["actions"]) == ("ok", "ok", "ok")
     assert (told["ill"]["inspector words"], told["ill"]["inspector others"]) == ("fail", "ok")
@@ -246,20 +232,7 @@ def test_a_failure_may_let_the_upload_in(tmp_path: Path, on_failure: str, quaran
 )
 def test_what_cannot_be_asked_refuses_the_start(tmp_path: Path, toml: str, told: str) -> None:
     (tmp_path / "wrong.toml").write_text(f'plugins = ["local", "jwt", "clerk"]\n[inspection]\n{toml}\n')
-    command = [
-        sys.executable,
-        "-m",
-        "mediacdn",
-        "serve",
-        "--port",
-        "0",
-        "--data",
-        str(tmp_path / "data"),
-        "--config",
-        str(tmp_path / "wrong.toml"),
-    ]
-    done = subprocess.run(
-        command, env={**os.environ, **install(tmp_path / "plugin")}, capture_output=True, text=True, timeout=60, check=False
-    )
+    near = ["--data", tmp_path / "data", "--config", tmp_path / "wrong.toml"]
+    done = run("serve", "--port", "0", *near, environ=install(tmp_path / "plugin"))
     assert done.returncode
     assert told in done.stderr

@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.services.command import COMMAND, alive, children, environment, within
+from tests.services.command import alive, children, environment, run, within
+from tests.services.program import Program
 from tests.services.samples import png
 from tests.services.served import Served, served
 
@@ -274,8 +275,8 @@ def test_drain_delay_serves_on_while_readiness_says_no(tmp_path: Path) -> None:
 
 def test_a_unix_socket_is_shared(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    command = [*COMMAND, "serve", "--uds", str(path), "--data", str(tmp_path / "data"), "--json", "--no-worker", "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
+    command = ["serve", "--uds", str(path), "--data", str(tmp_path / "data"), "--json", "--no-worker", "--workers", "2"]
+    process = Program(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment())
     assert process.stdout is not None
     try:
         assert json.loads(process.stdout.readline())["url"] == f"unix:{path}"
@@ -302,8 +303,7 @@ def test_processes_that_cannot_start_end_the_whole_with_their_sentence(tmp_path:
     (data / "objects").write_text("in the way")
     said = []
     for processes in ("1", "2"):
-        command = [*COMMAND, "serve", "--port", "0", "--data", str(data), "--no-worker", "--workers", processes]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+        done = run("serve", "--port", "0", "--data", data, "--no-worker", "--workers", processes)
         assert (done.returncode, done.stdout) == (1, "")
         said.append(done.stderr.splitlines()[-1])
     assert said[0].startswith("mediacdn: The storage failed")
@@ -312,18 +312,7 @@ def test_processes_that_cannot_start_end_the_whole_with_their_sentence(tmp_path:
 
 def test_a_port_that_another_server_of_ours_listens_on_is_refused(four: Served, tmp_path: Path) -> None:
     """The kernel would let two share it, and spread the connections between their data."""
-    command = [
-        *COMMAND,
-        "serve",
-        "--port",
-        str(httpx.URL(four.url).port),
-        "--data",
-        str(tmp_path / "other"),
-        "--no-worker",
-        "--workers",
-        "2",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    done = run("serve", "--port", httpx.URL(four.url).port, "--data", tmp_path / "other", "--no-worker", "--workers", "2")
     assert done.returncode == 1
     assert "Address already in use" in done.stderr
 

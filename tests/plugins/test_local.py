@@ -89,7 +89,7 @@ class TestLocal(StorageConformance):
 
 
 class TestLocalWithoutSync(StorageConformance):
-    """The same, where nothing waits for the disk: here the big object has its full 5 GiB."""
+    """The same, where nothing waits for the disk: here the big object has its full size, more than 4 GiB."""
 
     @pytest.fixture
     async def storage(self, tmp_path: Path) -> AsyncIterator[LocalStorage]:

@@ -2,13 +2,12 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.services.command import run
 from tests.services.postgres import PostgresServer
 from tests.services.samples import png
 from tests.services.served import Served, served
@@ -29,18 +28,7 @@ uploads_burst = 4
 
 
 def doctor(server: Served) -> tuple[int, dict[str, dict[str, str]]]:
-    command = [
-        sys.executable,
-        "-m",
-        "mediacdn",
-        "doctor",
-        "--data",
-        str(server.data),
-        "--config",
-        str(server.data / "mediacdn.toml"),
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run("doctor", "--data", server.data, "--config", server.data / "mediacdn.toml", "--json")
     return done.returncode, {each["part"]: each for each in json.loads(done.stdout)["findings"]}
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.services.program import Program
+
 COMMAND = (sys.executable, "-m", "mediacdn")
 
 
@@ -25,10 +27,18 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**own, **(environ or {})}
 
 
-def run(*arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Run a verb to its end."""
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(environ), cwd=cwd, timeout=60, check=False)
+    pipe, line = subprocess.PIPE, [str(each) for each in arguments]
+    with Program(line, env=environment(environ), cwd=cwd, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(line, process.returncode, out, err)
 
 
 def answered(*arguments: object, environ: Mapping[str, str] | None = None, code: int = 0) -> Any:
@@ -45,8 +55,8 @@ class Terminal:
     def __init__(self, *arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
         self._master, slave = pty.openpty()
         # The group is the test's own, so that the terminal's Ctrl-C is not played but sent by signal.
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
+        self.process = Program(
+            [str(each) for each in arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

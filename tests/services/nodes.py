@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mediacdn.edge.stamps import NAME, SEEN
 from tests.services.buckets import BUCKET, MIB, open_bucket
+from tests.services.program import Program
 from tests.services.swift import SwiftServer
 
 SETTLED_WITHIN = 3.0
@@ -119,8 +120,8 @@ class Persistent(httpx.HTTPTransport):
 class Process:
     """One program of the installation, which can be killed and started again. `log` is its standard error so far."""
 
-    def __init__(self, command: list[str], environ: Mapping[str, str], folder: Path) -> None:
-        self._command = command
+    def __init__(self, arguments: list[str], environ: Mapping[str, str], folder: Path) -> None:
+        self._arguments = arguments
         self._environ = dict(environ)
         self.folder = folder
         self.log = folder / "log"
@@ -135,8 +136,8 @@ class Process:
         """Start it, and wait for the line with which it says that it is there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command,
+            self.process = Program(
+                self._arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -147,7 +148,7 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._command[3]} ended with {self.process.wait(10)}:\n{self.log.read_text()[-4000:]}")
+            raise RuntimeError(f"{self._arguments[0]} ended with {self.process.wait(10)}:\n{self.log.read_text()[-4000:]}")
         said: dict[str, Any] = json.loads(line)
         return said
 
@@ -180,7 +181,7 @@ class Node(Process):
         self.processes = processes
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "mediacdn", "serve", "--no-worker", "--workers", str(processes), "--port", str(self.port)]
+        command = ["serve", "--no-worker", "--workers", str(processes), "--port", str(self.port)]
         super().__init__([*command, "--data", str(folder), "--config", str(config), "--json"], environ, folder)
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
@@ -254,7 +255,7 @@ class Nodes:
         # Compiled code is kept as in any ordinary installation, whatever the environment of the tests says.
         own = {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **(environ or {})}
         self.nodes = [Node(self.config, own, folder / f"node{number}", processes) for number in range(nodes)]
-        worker = [sys.executable, "-m", "mediacdn", "worker", "--config", str(self.config), "--json", "--data"]
+        worker = ["worker", "--config", str(self.config), "--json", "--data"]
         self.workers = [Process([*worker, str(folder / f"worker{number}")], own, folder / f"worker{number}") for number in range(workers)]
         self._environ = own
         self._nginx: subprocess.Popen[bytes] | None = None

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.services.command import COMMAND, answered
+from tests.services.program import Program
 
 
 class Served:
@@ -27,7 +29,7 @@ class Served:
     ) -> None:
         self.data = data
         self._prefix = prefix
-        self._config = config
+        self._near = ["--data", str(data), *(["--config", str(config)] if config is not None else [])]
         # Compiled code is kept as in any ordinary installation, whatever the environment of the tests says.
         self._environ = {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **environ}
         self._arguments = arguments
@@ -37,35 +39,27 @@ class Served:
 
     def start(self) -> None:
         """Start, or start again after `kill`; returns when it answers."""
-        command = [
-            *self._prefix,
-            sys.executable,
-            "-m",
-            "mediacdn",
-            "serve",
-            "--port",
-            "0",
-            "--data",
-            str(self.data),
-            "--json",
-            *self._arguments,
-        ]
-        if self._config is not None:
-            command += ["--config", str(self._config)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environ, text=True, bufsize=1)
+        line = ["serve", "--port", "0", *self._near, "--json", *self._arguments]
+        pipe = subprocess.PIPE
+        self.process: subprocess.Popen[str]
+        if self._prefix:
+            command = [*self._prefix, *COMMAND, *line]
+            self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, env=self._environ, text=True, bufsize=1)
+        else:
+            self.process = Program(line, stdout=pipe, stderr=pipe, env=self._environ, text=True)
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        line = self.process.stdout.readline()
-        if not line:
+        said = self.process.stdout.readline()
+        if not said:
             self.process.wait(10)
             self._reader.join(5)
             raise RuntimeError(f"the server ended with {self.process.returncode}:\n" + "".join(self.log))
-        self.said: dict[str, Any] = json.loads(line)
+        self.said: dict[str, Any] = json.loads(said)
         if "url" not in self.said:
             self.process.wait(10)
             self._reader.join(5)
-            raise RuntimeError(f"the server did not start: {line}" + "".join(self.log))
+            raise RuntimeError(f"the server did not start: {said}" + "".join(self.log))
         self.url: str = self.said["url"]
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
@@ -78,12 +72,8 @@ class Served:
         """A development token from the real command."""
         key = (sub, scope + expires)
         if key not in self._tokens:
-            command = [sys.executable, "-m", "mediacdn", "token", "--data", str(self.data), "--scope", scope, "--sub", sub]
-            command += ["--expires", expires, "--json"]
-            if self._config is not None:
-                command += ["--config", str(self._config)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, env=self._environ, timeout=30)
-            self._tokens[key] = json.loads(done.stdout)["token"]
+            told = answered("token", *self._near, "--scope", scope, "--sub", sub, "--expires", expires, environ=self._environ)
+            self._tokens[key] = told["token"]
         return self._tokens[key]
 
     def auth(self, sub: str = "alice", scope: str = "write") -> dict[str, str]:

@@ -1,15 +1,13 @@
 """`mediacdn recipes` and `mediacdn jobs`, straight at a data directory."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from tests.services import workshop
+from tests.services.command import run
 from tests.services.samples import png
 from tests.services.served import Served
 from tests.services.workshop import Bench
@@ -17,13 +15,12 @@ from tests.services.workshop import Bench
 
 @pytest.fixture
 def command(server: Served, plugin: dict[str, str]) -> Any:
-    def run(*words: str, code: int = 0) -> Any:
-        line = [sys.executable, "-m", "mediacdn", *words, "--data", str(server.data), "--config", str(server.data / "mediacdn.toml")]
-        done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **plugin}, timeout=60)
+    def ran(*words: str, code: int = 0) -> Any:
+        done = run(*words, "--data", server.data, "--config", server.data / "mediacdn.toml", environ=plugin)
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout) if "--json" in words else done.stdout
 
-    return run
+    return ran
 
 
 def test_recipes(command: Any) -> None:
@@ -68,7 +65,6 @@ def test_what_is_stale_is_asked_for_anew(server: Served, command: Any, bench: Be
 def test_a_table_of_no_action_is_refused(command: Any, server: Served, tmp_path: Any, plugin: dict[str, str]) -> None:
     config = tmp_path / "c.toml"
     config.write_text(workshop.TOML + "[recipes.bentch]\nstrength = 1\n")
-    line = [sys.executable, "-m", "mediacdn", "recipes", "--config", str(config), "--data", str(tmp_path)]
-    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **plugin}, timeout=60)
+    done = run("recipes", "--config", config, "--data", tmp_path, environ=plugin)
     assert done.returncode == 1
     assert "bench" in done.stderr

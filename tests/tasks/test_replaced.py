@@ -1,15 +1,12 @@
 """A plugin's `thumb@1` gives way to its `thumb@2`: what the old one made is known and made anew, just that, also when nobody remembers its tasks."""
 
-import json
-import os
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.services.command import answered
 from tests.services.served import Served, served
 
 PLUGIN = """
@@ -105,11 +102,8 @@ def test_what_was_made_before_is_made_anew(tmp_path: Path) -> None:
     environ = install(tmp_path / "plugin", 2)
 
     def stale(*words: str) -> dict[str, Any]:
-        line = [sys.executable, "-m", "mediacdn", "recipes", "stale", *words, "--json", "--data", str(tmp_path / "data")]
-        line += ["--config", str(tmp_path / "data" / "mediacdn.toml")]
-        done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environ}, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
+        near = ["--data", tmp_path / "data", "--config", tmp_path / "data" / "mediacdn.toml"]
+        found: dict[str, Any] = answered("recipes", "stale", *words, *near, environ=environ)
         return found
 
     expected = [

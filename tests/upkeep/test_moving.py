@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from mediacdn.cli import main
-from tests.services.command import COMMAND, answered, environment, run, within
+from tests.services.command import answered, environment, run, within
 from tests.services.postgres import PostgresServer
+from tests.services.program import Program
 from tests.services.readers import reading
 from tests.services.samples import png, text
 from tests.services.served import Served, served
@@ -83,8 +84,8 @@ def test_a_move_under_readers_killed_again_and_again(tmp_path: Path, database: s
         noise = random.Random(7)
         with reading(server.url, server.auth(), digests, 1) as readers:
             for _ in range(3):
-                command = [*COMMAND, "move", "--to", "far", "--where", "tag=pii", "--rate", "8M", *map(str, options)]
-                moving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
+                command = ["move", "--to", "far", "--where", "tag=pii", "--rate", "8M", *map(str, options)]
+                moving = Program(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
                 assert moving.stdout is not None
                 if moving.stdout.readline().startswith("default:"):
                     try:  # in the middle of a copy, most of the time

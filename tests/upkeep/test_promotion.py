@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.services.command import COMMAND, answered, environment, within
+from tests.services.command import answered, environment, within
+from tests.services.program import Program
 from tests.services.samples import text
 from tests.services.served import Served, served
 
@@ -52,9 +53,7 @@ def files(folder: Path) -> list[Path]:
 
 @contextmanager
 def worker(server: Served, options: list[object]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*COMMAND, "worker", *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), text=True
-    )
+    process = Program(["worker", *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), text=True)
     try:
         yield process
     finally:

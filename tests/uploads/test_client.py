@@ -5,14 +5,13 @@ import hashlib
 import itertools
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mediacdn.client import LARGE, Client
 from mediacdn.errors import DigestMismatch, MediaError, Unavailable, Unprocessable
+from tests.services.command import run
 from tests.services.scissors import scissors
 from tests.uploads.conftest import Speaker
 
@@ -93,9 +92,8 @@ async def test_a_later_run_goes_on(speaker: Speaker, tmp_path: Path) -> None:
         begun = json.loads(note.read_text())
         assert int(speaker.head(begun["path"]).headers["upload-offset"]) > 0
         relay.cuts.clear()
-        command = [sys.executable, "-m", "mediacdn", "put", "--resume", str(file), "--url", f"http://127.0.0.1:{relay.port}", "--json"]
-        command += ["--token", speaker.server.token()]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        command = ["put", "--resume", file, "--url", f"http://127.0.0.1:{relay.port}", "--json", "--token", speaker.server.token()]
+        done = await asyncio.to_thread(run, *command)
     assert done.returncode == 0, done.stderr
     assert begun["path"].rpartition("/")[2].startswith(json.loads(done.stdout)[0]["id"])
     assert not note.exists()
@@ -105,8 +103,8 @@ def test_the_command_sends_large_files_so(speaker: Speaker, tmp_path: Path) -> N
     file = tmp_path / "large.bin"
     file.write_bytes(b"\x00" + os.urandom(LARGE))
     with scissors(int(speaker.server.url.rpartition(":")[2]), [10_000_000, 20_000_000], upwards=True) as relay:
-        command = [sys.executable, "-m", "mediacdn", "put", str(file), "--url", f"http://127.0.0.1:{relay.port}", "--json"]
-        done = subprocess.run([*command, "--token", speaker.server.token()], capture_output=True, text=True, timeout=120, check=False)
+        command = ["put", file, "--url", f"http://127.0.0.1:{relay.port}", "--json", "--token", speaker.server.token()]
+        done = run(*command, timeout=120)
         assert relay.cut == 2
     assert done.returncode == 0, done.stderr
     [outcome] = json.loads(done.stdout)
