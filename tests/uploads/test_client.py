@@ -105,7 +105,9 @@ def test_the_command_sends_large_files_so(speaker: Speaker, tmp_path: Path) -> N
     with scissors(int(speaker.server.url.rpartition(":")[2]), [10_000_000, 20_000_000, 20_000_000], upwards=True) as relay:
         command = ["put", file, "--url", f"http://127.0.0.1:{relay.port}", "--json", "--token", speaker.server.token()]
         done = run(*command, timeout=120)
-        assert relay.cut >= 2  # on a busy machine a connection may end for another reason before it is cut: the offset is asked while the last bytes are written
+        assert (
+            relay.cut >= 2
+        )  # on a busy machine a connection may end for another reason before it is cut: the offset is asked while the last bytes are written
     assert done.returncode == 0, done.stderr
     [outcome] = json.loads(done.stdout)
     assert outcome["record"]["digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
