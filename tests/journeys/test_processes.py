@@ -29,7 +29,7 @@ BIG = 9_000_000
 
 @pytest.fixture
 def four(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "data", arguments=FOUR, prefix=("setsid",)) as running:
+    with served(tmp_path / "data", arguments=FOUR) as running:
         yield running
 
 

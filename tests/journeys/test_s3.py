@@ -40,8 +40,8 @@ addressing = "path"
 access_key = "{server.table["access_key"]}"
 secret_key = {{env = "{SECRET}"}}
 part_size = {5 * MIB}
-connect_timeout = 1.0
-read_timeout = 2.0
+connect_timeout = 3.0
+read_timeout = 10.0
 [limits]
 max_upload_size = 100000000
 [edge]

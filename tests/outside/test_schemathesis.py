@@ -164,11 +164,11 @@ def test_an_admin_gets_what_the_document_says(server: Served, config: Path) -> N
 
 
 def test_a_reader_gets_what_the_document_says(server: Served, config: Path) -> None:
-    check(server, config, credentials=server.auth("reader", "read"), examples=1)
+    check(server, config, credentials=server.auth("reader", "read"), examples=4, phases="examples,fuzzing")
 
 
 def test_a_stranger_gets_what_the_document_says(server: Served, config: Path) -> None:
-    check(server, config, credentials={}, examples=1)
+    check(server, config, credentials={}, examples=4, phases="examples,fuzzing")
 
 
 TITLES = """

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -22,6 +23,7 @@ from mediacdn_local import LocalConfig, LocalStorage, mediacdn_drivers, open_loc
 from mediacdn_local.layout import key_of, place_of
 from mediacdn_local.staging import Staging
 from mediacdn_local.tree import Tree
+from tests.services import memory
 
 pytestmark = pytest.mark.anyio
 
@@ -92,10 +94,12 @@ class TestLocalWithoutSync(StorageConformance):
     """The same, where nothing waits for the disk: here the big object has its full size, more than 4 GiB."""
 
     @pytest.fixture
-    async def storage(self, tmp_path: Path) -> AsyncIterator[LocalStorage]:
-        async with opener(tmp_path, fsync=False)() as storage:
+    async def storage(self) -> AsyncIterator[LocalStorage]:
+        folder = memory.folder("mediacdn-local-", self.big_object_size)
+        async with opener(folder, fsync=False)() as storage:
             yield storage
-        assert staged(tmp_path / "objects") == []
+        assert staged(folder / "objects") == []
+        shutil.rmtree(folder)
 
 
 # Configuration

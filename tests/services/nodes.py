@@ -364,7 +364,7 @@ def s3_storage(folder: Path) -> Iterator[tuple[SwiftServer, str]]:
     server.start()
     try:
         asyncio.run(_bucket(server.table))
-        where = {"bucket": BUCKET, **server.table, "part_size": 5 * MIB, "connect_timeout": 1.0, "read_timeout": 2.0}
+        where = {"bucket": BUCKET, **server.table, "part_size": 5 * MIB, "connect_timeout": 3.0, "read_timeout": 10.0}
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in where.items())
         yield server, f'[storage.default]\ndriver = "s3"\n{lines}[uploads]\npart_size = {5 * MIB}\n'
     finally:

@@ -19,12 +19,13 @@ from typing import Any
 
 import asyncpg
 
+from tests.services import memory
+
 # Tests that kill the server kill processes, not machines, and what a process has written outlives it; so nothing here waits for the disk.
 # What a commit has not written yet would die with them, though: synchronous_commit stays as it is.
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "200", "max_wal_size": "128MB"}
-MEMORY = Path("/dev/shm")
-ROOM = 4_000_000_000
-"""Bytes. A test's database is 8 MB and is written twice; hundreds of them keep a disk busy for which other tests wait."""
+ROOM = 2_000_000_000
+"""Bytes. A test's database is 8 MB, is written twice, and there are hundreds of them."""
 
 
 class PostgresServer:
@@ -59,8 +60,7 @@ class PostgresServer:
             binaries = copy / "pginstall18" / "bin"
             nobody = pwd.getpwnam("nobody")
             account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
-        data = Path(tempfile.mkdtemp(prefix="mediacdn-postgres-", dir=MEMORY if roomy else None))
+        data = memory.folder("mediacdn-postgres-", ROOM)
         if account:
             os.chown(data, account["user"], account["group"])
         server = cls(root, data, binaries, account)

@@ -17,7 +17,7 @@ from tests.services.program import Program
 
 
 class Served:
-    """A running server: `url`, its data directory and its log so far."""
+    """A running server, in a session of its own: `url`, its data directory and its log so far."""
 
     def __init__(
         self,
@@ -44,9 +44,11 @@ class Served:
         self.process: subprocess.Popen[str]
         if self._prefix:
             command = [*self._prefix, *COMMAND, *line]
-            self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, env=self._environ, text=True, bufsize=1)
+            self.process = subprocess.Popen(
+                command, stdout=pipe, stderr=pipe, env=self._environ, text=True, bufsize=1, start_new_session=True
+            )
         else:
-            self.process = Program(line, stdout=pipe, stderr=pipe, env=self._environ, text=True)
+            self.process = Program(line, stdout=pipe, stderr=pipe, env=self._environ, text=True, start_new_session=True)
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -25,7 +25,7 @@ def forgetting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rclon
     service.start()
     try:
         asyncio.run(_bucket(service))
-        where = {"driver": "s3", "bucket": BUCKET, **service.table, "part_size": 5 * MIB, "connect_timeout": 1.0, "read_timeout": 2.0}
+        where = {"driver": "s3", "bucket": BUCKET, **service.table, "part_size": 5 * MIB, "connect_timeout": 3.0, "read_timeout": 10.0}
         table = "".join(f"{name} = {json.dumps(value)}\n" for name, value in where.items())
         with served(root / "data", f'plugins = ["local", "jwt", "s3"]\n{LIMITS}direct = "default"\n[storage.default]\n{table}') as server:
             yield service, server
