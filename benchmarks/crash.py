@@ -91,15 +91,15 @@ class Writer(threading.Thread):
             connection.close()
 
 
-def run(data: Path, *, kills: int, writers: int, seed: int = 1) -> Report:
-    """Kill and restart `kills` times; the last thing is a full check of every object."""
+def run(data: Path, *, kills: int, writers: int, seed: int = 1, forked: bool = False) -> Report:
+    """Kill and restart `kills` times; the last thing is a full check of every object. `forked`: as `Served` has it."""
     began = time.monotonic()
     report = Report()
     chance = random.Random(seed)
     data.mkdir(parents=True, exist_ok=True)
     config = data / "mediacdn.toml"
     config.write_text(TOML)
-    server = Served(data, config, {}, ("--no-worker",))
+    server = Served(data, config, {}, ("--no-worker",), forked=forked)
     try:
         token = server.token("writer", "admin", "12h")
         threads = [Writer(server, token, seed * 1000 + number) for number in range(writers)]

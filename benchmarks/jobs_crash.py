@@ -28,7 +28,9 @@ from benchmarks.jobs_world import TOML, Uploader, children_of, install, stranger
 from benchmarks.machine import progress
 from benchmarks.results import table
 from mediacdn.config import Database
+from tests.services.command import COMMAND
 from tests.services.postgres import PostgresServer
+from tests.services.program import Program
 from tests.services.served import Served
 
 TITLE = "kill -9 of workers during jobs"
@@ -68,9 +70,9 @@ class Report:
 class Workers:
     """Real worker processes on a data directory, `at_once` of them, each killed at a random moment and started again."""
 
-    def __init__(self, server: Served, environ: dict[str, str], report: Report, seed: int) -> None:
-        self._command = [sys.executable, "-m", "mediacdn", "worker"]
-        self._command += ["--data", str(server.data), "--config", str(server.data / "mediacdn.toml")]
+    def __init__(self, server: Served, environ: dict[str, str], report: Report, seed: int, *, forked: bool) -> None:
+        self._forked = forked
+        self._line = ["worker", "--data", str(server.data), "--config", str(server.data / "mediacdn.toml")]
         self._environ = {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **environ}
         self._log = (server.data / "worker.log").open("ab")
         self._report = report
@@ -88,7 +90,9 @@ class Workers:
         self._log.close()
 
     def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        if self._forked:
+            return Program(self._line, env=self._environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        return subprocess.Popen([*COMMAND, *self._line], env=self._environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
 
     def stop(self, worker: subprocess.Popen[bytes]) -> None:
         worker.send_signal(signal.SIGTERM)
@@ -122,7 +126,7 @@ class Workers:
             self._report.blame("orphan child", str(pid))
 
 
-def run(folder: Path, *, kills: int, workers: int = 2, url: str = "", seed: int = 1) -> Report:
+def run(folder: Path, *, kills: int, workers: int = 2, url: str = "", seed: int = 1, forked: bool = False) -> Report:
     """Kill `kills` times, of one worker at first, then of `workers` at once; then finish, and check everything. `url` is the catalog's, "" for the embedded one."""
     began = time.monotonic()
     report = Report()
@@ -131,8 +135,8 @@ def run(folder: Path, *, kills: int, workers: int = 2, url: str = "", seed: int 
     config = data / "mediacdn.toml"
     config.write_text(TOML.format(url=url, attempts=ATTEMPTS, lease=LEASE, witness=folder / "witness"))
     environ = install(folder / "plugin")
-    server = Served(data, config, environ, ("--no-worker",))
-    crew = Workers(server, environ, report, seed)
+    server = Served(data, config, environ, ("--no-worker",), forked=forked)
+    crew = Workers(server, environ, report, seed, forked=forked)
     there: list[subprocess.Popen[bytes]] = []
     uploader = Uploader(server, seed)
     uploader.start()

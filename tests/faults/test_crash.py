@@ -11,7 +11,7 @@ KILLS = 20
 
 @pytest.mark.timeout(600)
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    report = run(tmp_path, kills=KILLS, writers=8)
+    report = run(tmp_path, kills=KILLS, writers=8, forked=True)
     assert report.kills == KILLS
     assert report.acknowledged > KILLS, "the writers hardly wrote; the run says nothing"
     assert report.clean, report

@@ -11,7 +11,7 @@ KILLS = 20
 
 @pytest.mark.timeout(240)
 def test_every_job_ends_once_and_nothing_is_doubled(tmp_path: Path) -> None:
-    report = run(tmp_path, kills=KILLS)
+    report = run(tmp_path, kills=KILLS, forked=True)
     assert report.clean, report
     assert report.kills >= KILLS
     assert report.again, "no worker was killed at work; the run says nothing"

@@ -20,7 +20,7 @@ from mediacdn.catalog.migrate import migrate
 from mediacdn.config import Database
 from mediacdn.drivers import SystemClock
 from mediacdn.model import Job, JobState, NewJob
-from tests.services import samples
+from tests.services import distribution, samples
 from tests.services.postgres import PostgresServer
 from tests.services.program import Program
 from tests.services.served import served
@@ -95,12 +95,7 @@ class World:
         self.data = folder / "data"
         self.diary = folder / "diary"
         self.toml = TOML.format(url=url, lease=LEASE, file=self.diary)
-        info = folder / "plugin" / "napping-1.0.dist-info"
-        info.mkdir(parents=True)
-        (folder / "plugin" / "napping.py").write_text(PLUGIN)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: napping\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[mediacdn]\nnapping = napping\n")
-        self.environ = {"PYTHONPATH": str(folder / "plugin")}
+        self.environ = distribution.install(folder / "plugin", "napping", PLUGIN)
         self._database = Database(url=url, timeout=30)
         asyncio.run(migrate(self._database, self.data))
         with served(self.data, self.toml, environ=self.environ) as server:

@@ -11,6 +11,7 @@ import pytest
 
 from mediacdn.client import Client
 from mediacdn.errors import MediaHeld, NotEmpty, NotFound
+from tests.services import distribution
 from tests.services.command import within
 from tests.services.samples import png
 from tests.services.served import Served, served
@@ -55,12 +56,8 @@ _numbers = iter(range(1, 100_000))
 
 
 def install(folder: Path) -> dict[str, str]:
-    info = folder / "friends-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "friends.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: friends\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mediacdn]\nfriends = friends\n")
-    return {"PYTHONPATH": str(folder)}
+    """The environment in which a server finds the plugin `friends`."""
+    return distribution.install(folder, "friends", PLUGIN)
 
 
 @pytest.fixture(scope="module")

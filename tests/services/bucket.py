@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.services import distribution
+
 PLUGIN = '''
 """The folder storage as a driver."""
 
@@ -32,12 +34,7 @@ def mediacdn_drivers():
 
 def install(folder: Path) -> dict[str, str]:
     """Put the plugin into `folder`; the environment in which a server finds it."""
-    info = folder / "bucket-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "bucket.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bucket\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mediacdn]\nbucket = bucket\n")
-    return {"PYTHONPATH": str(folder)}
+    return distribution.install(folder, "bucket", PLUGIN)
 
 
 def storage(name: str, root: Path, door: str = "") -> str:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.services import distribution
+
 PLUGIN = """
 import asyncio, os
 from contextlib import asynccontextmanager
@@ -76,9 +78,4 @@ def mediacdn_drivers():
 
 def install(folder: Path) -> dict[str, str]:
     """Put the plugin `clerk` into `folder`; the environment in which a server finds it."""
-    info = folder / "clerk-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "clerk.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: clerk\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mediacdn]\nclerk = clerk\n")
-    return {"PYTHONPATH": str(folder)}
+    return distribution.install(folder, "clerk", PLUGIN)

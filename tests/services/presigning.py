@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.services import distribution
+
 PLUGIN = """
 import json
 from base64 import urlsafe_b64encode
@@ -41,9 +43,4 @@ def mediacdn_drivers():
 
 def install(folder: Path) -> dict[str, str]:
     """Put the plugin `bucket` into `folder`; the environment in which a server finds it."""
-    info = folder / "bucket-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "bucket.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bucket\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mediacdn]\nbucket = bucket\n")
-    return {"PYTHONPATH": str(folder)}
+    return distribution.install(folder, "bucket", PLUGIN)

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -58,7 +59,8 @@ def serve(link: socket.socket) -> None:
         for ready in select.select([link, *running], [], [])[0]:
             if ready is not link:
                 pid, tell = running.pop(ready)
-                os.write(tell, str(os.waitpid(pid, 0)[1]).encode())
+                with suppress(BrokenPipeError):  # nobody wants to know
+                    os.write(tell, str(os.waitpid(pid, 0)[1]).encode())
                 os.close(tell)
                 os.close(ready)
                 continue
@@ -92,10 +94,10 @@ def become(wish: dict[str, Any], streams: list[int]) -> None:
     sys.pycache_prefix = environ.get("PYTHONPYCACHEPREFIX") or None
     sys.dont_write_bytecode = bool(environ.get("PYTHONDONTWRITEBYTECODE"))
     sys.argv = ["mediacdn", *wish["arguments"]]
-    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        number = ("stdin", "stdout", "stderr").index(stream)
-        file = open(number, mode, buffering=1 if number == 2 or os.isatty(number) else -1, closefd=False)  # noqa: SIM115
-        setattr(sys, stream, file)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, buffering=1 if number == 2 or os.isatty(number) else -1, closefd=False)  # noqa: SIM115
+        for number, mode in enumerate("rww")
+    )
 
 
 if __name__ == "__main__":

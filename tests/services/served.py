@@ -17,7 +17,7 @@ from tests.services.program import Program
 
 
 class Served:
-    """A running server, in a session of its own: `url`, its data directory and its log so far."""
+    """A running server, in a session of its own: `url`, its data directory and its log so far. `forked` starts it as `Program` does, sooner."""
 
     def __init__(
         self,
@@ -26,8 +26,10 @@ class Served:
         environ: Mapping[str, str],
         arguments: tuple[str, ...] = ("--no-worker",),
         prefix: tuple[str, ...] = (),
+        forked: bool = False,
     ) -> None:
         self.data = data
+        self._forked = forked
         self._prefix = prefix
         self._near = ["--data", str(data), *(["--config", str(config)] if config is not None else [])]
         # Compiled code is kept as in any ordinary installation, whatever the environment of the tests says.
@@ -42,13 +44,13 @@ class Served:
         line = ["serve", "--port", "0", *self._near, "--json", *self._arguments]
         pipe = subprocess.PIPE
         self.process: subprocess.Popen[str]
-        if self._prefix:
+        if self._forked:
+            self.process = Program(line, stdout=pipe, stderr=pipe, env=self._environ, text=True, start_new_session=True)
+        else:
             command = [*self._prefix, *COMMAND, *line]
             self.process = subprocess.Popen(
                 command, stdout=pipe, stderr=pipe, env=self._environ, text=True, bufsize=1, start_new_session=True
             )
-        else:
-            self.process = Program(line, stdout=pipe, stderr=pipe, env=self._environ, text=True, start_new_session=True)
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -127,7 +129,7 @@ def served(
         data.mkdir(parents=True, exist_ok=True)
         config = data / "mediacdn.toml"
         config.write_text(toml)
-    server = Served(data, config, environ, arguments, prefix)
+    server = Served(data, config, environ, arguments, prefix, forked=not prefix)
     try:
         yield server
     finally:

@@ -14,6 +14,7 @@ from mediacdn.config import Database
 from mediacdn.drivers import SystemClock
 from mediacdn.model import Derivation, Job, JobState, StepRun
 from mediacdn.recipes.fingerprints import fingerprint
+from tests.services import distribution
 
 T = TypeVar("T")
 PLUGIN = """
@@ -59,12 +60,7 @@ TOML = 'plugins = ["local", "jwt", "workshop"]\n'
 
 def install(folder: Path) -> dict[str, str]:
     """Put the plugin into `folder`; the environment in which a server finds it."""
-    info = folder / "workshop-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "workshop.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: workshop\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mediacdn]\nworkshop = workshop\n")
-    return {"PYTHONPATH": str(folder)}
+    return distribution.install(folder, "workshop", PLUGIN)
 
 
 class Bench:

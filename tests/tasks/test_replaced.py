@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.services import distribution
 from tests.services.command import answered
 from tests.services.served import Served, served
 
@@ -59,14 +60,10 @@ TOML = 'plugins = ["local", "jwt", "scissor"]\n'
 
 
 def install(folder: Path, version: int) -> dict[str, str]:
-    info = folder / f"scissor-{version}.0.dist-info"
     for old in folder.glob("scissor-*"):
         old.rename(folder / f"gone-{old.name}")
-    info.mkdir(parents=True)
-    (folder / "scissor.py").write_text(PLUGIN.format(version=version))
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: scissor\nVersion: {version}.0\n")
-    (info / "entry_points.txt").write_text("[mediacdn]\nscissor = scissor\n")
-    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    found = distribution.install(folder, "scissor", PLUGIN.format(version=version), version)
+    return {**found, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def made(server: Served, source: str, relationship: str, count: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 
 from mediacdn.testing import FolderDoor
 from tests.services import bucket
+from tests.services.command import within
 from tests.services.samples import png
 from tests.services.served import Served, served
 
@@ -101,9 +102,10 @@ def test_there_and_promoted(server: Served, door: FolderDoor, size: int, method:
     assert (found["status"], found["size"], found["title"], found["storage"]) == ("READY", size, "Direct", "default")
     assert got(server, media) == body
     assert complete(server, offer, sent).json()["id"] == media, "told twice, done once"
-    state = server.client.get(f"/v1/uploads/{offer['upload_id']}").json()
+    # The upload is put away after its media is there.
+    state = within(10, lambda: (now := server.client.get(f"/v1/uploads/{offer['upload_id']}").json())["state"] != "complete" and now)
     assert (state["state"], state["media_id"]) == ("done", media)
-    assert not [each for each in (door._root / "objects").iterdir() if media in each.name]
+    within(10, lambda: not [each for each in (door._root / "objects").iterdir() if media in each.name])
 
 
 def test_without_a_worker_and_after(tmp_path: Path, door: FolderDoor) -> None:
