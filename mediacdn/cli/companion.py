@@ -19,7 +19,7 @@ _LOOK = 0.2
 class Companion:
     """Keeps `command` running until `stop`, from a thread of its own after `start`, or by a caller of `attend`. `tell` hears a sentence when it died."""
 
-    def __init__(self, command: Sequence[str], tell: Callable[[str], None], *, patience: float = 20.0) -> None:
+    def __init__(self, command: Sequence[str], tell: Callable[[str], None], *, patience: float = 30.0) -> None:
         self._command = list(command)
         self._tell = tell
         self._patience = patience
@@ -83,7 +83,7 @@ def worker_command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "mediacdn", "worker", "--tethered", *arguments]
 
 
-def tether(end: Callable[[], None], grace: float = 15.0) -> None:
+def tether(end: Callable[[], None], grace: float = 25.0) -> None:
     """In the child: call `end` from a thread when standard input closes, and leave by force when the process is still there `grace` seconds later."""
 
     def watch() -> None:

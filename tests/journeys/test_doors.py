@@ -622,12 +622,15 @@ def test_a_slip_beside_fields_that_are_known(place: Place) -> None:
     @given(slipped(place))
     def both(pieces: list[bytes]) -> None:
         nonlocal by_lane
-        try:
-            said = place.pair.ask(*pieces, hang_up=True)
-        except OSError:  # its connection ended before all was said
-            return
-        if RESET in (said.lane[-len(RESET) :], said.route[-len(RESET) :]):  # or just then
-            return
+        for _ in range(3):  # an odd request may end its connection before or after the next has come, which is not for the doors to say
+            try:
+                said = place.pair.ask(*pieces, hang_up=True)
+            except OSError:  # its connection ended before all was said
+                return
+            if RESET in (said.lane[-len(RESET) :], said.route[-len(RESET) :]):  # or just then
+                return
+            if said.lane == said.route:
+                break
         same(said)
         by_lane += said.by_lane
 

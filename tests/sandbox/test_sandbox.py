@@ -329,7 +329,7 @@ async def test_one_child_is_warm_soon_and_the_others_when_they_are_wanted() -> N
         while not box.pids:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         assert len(box.pids) == 1
-        await asyncio.gather(*[box.run({"do": "echo"}, deadline=10) for _ in range(2)])
+        await asyncio.gather(*[box.run({"do": "sleep", "seconds": 1}, deadline=20) for _ in range(2)])
         assert len(box.pids) == 2
 
 
